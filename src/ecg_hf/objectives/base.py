@@ -1,0 +1,49 @@
+"""What every objective promises."""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+from transformers.utils import ModelOutput
+
+from ecg_hf.backbones.base import Backbone, BackboneConfig
+
+
+@dataclass
+class ObjectiveFields:
+    """Config fields that every objective has: none. A subclass is a plain dataclass, mixed into a pair's config."""
+
+
+@dataclass
+class PretrainingOutput(ModelOutput):
+    """What a pair gives.
+
+    Args:
+        loss: A scalar.
+        metrics: Detached scalars that say how the objective is doing, such as "accuracy".
+    """
+
+    loss: Tensor | None = None
+    metrics: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Objective(nn.Module):
+    """Turns a backbone and a batch into a loss, and owns all that is thrown away afterwards.
+
+    `fields` is the dataclass of its config fields; `backbone_defaults` says which backbone fields it needs, such as
+    `causal=True`. Its constructor raises ValueError if the backbone's config cannot serve it.
+    """
+
+    fields: ClassVar[type[ObjectiveFields]] = ObjectiveFields
+    backbone_defaults: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, config: BackboneConfig, backbone: Backbone):
+        super().__init__()
+        self.config = config
+
+    def forward(self, backbone: Backbone, signal: Tensor, labels: Tensor | None = None) -> PretrainingOutput:
+        """Computes the loss of a batch of signals (B, L, T), and of labels (B, C) where the objective uses them."""
+        raise NotImplementedError
+
+    def after_step(self, backbone: Backbone) -> None:
+        """Runs after each optimizer step, for what no gradient moves: an EMA, a codebook."""
