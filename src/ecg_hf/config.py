@@ -14,6 +14,7 @@ _BASE_KEYS = _BASE_FIELDS | {
     "experts_implementation",
     "model_type",
     "auto_map",
+    "use_cache",  # Trainer writes it into every config
 }
 
 

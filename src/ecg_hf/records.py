@@ -1,12 +1,95 @@
-"""An ECG record: which leads, which unit, which samples are missing, and whether it looks like an ECG at all."""
+"""An ECG record: which leads, which unit, which samples are missing, and the names and sums that leads obey."""
 
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ecg_hf.errors import EcgFormatError, EcgLeadError, EcgUnitsError
+
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+FRANK_LEADS = ("vx", "vy", "vz")
 MISSING = -32768  # WFDB's own mark of an invalid sample in 16 bits
+
+# Each limb lead as a sum of I and II: Einthoven's law, III = II - I, and Goldberger's augmented leads.
+LIMB_LEADS = np.array([[1, 0], [0, 1], [-1, 1], [-0.5, -0.5], [1, -0.5], [-0.5, 1]])
+
+_PREFIX = re.compile(r"mdc_ecg_lead_|(?:(?:ecg|lead)[ _]+)+")
+_NAMES = {lead.lower(): lead for lead in LEADS} | {"di": "I", "dii": "II", "diii": "III"}
+_GAINS = (1e-3, 1e9)  # ADC units per mV: steps from 1 V down to 1 pV
+
+
+def standard_lead(name: str) -> str:
+    """Gives the standard name of one of the twelve leads, whatever its case, prefix or country.
+
+    Only spellings of the same lead are mapped. "-aVR" is another signal, and so is "MLII", whose electrodes sit on the
+    chest: neither is taken for its neighbour.
+
+    Args:
+        name: As a device or file wrote it: "avf", "DII", "Lead I", "ECG V1", "MDC_ECG_LEAD_AVR".
+
+    Returns:
+        A name in `LEADS`.
+
+    Raises:
+        EcgLeadError: If it is none of the twelve.
+    """
+    text = name.strip().lower()
+    prefix = _PREFIX.match(text)
+    lead = _NAMES.get(text[prefix.end() :] if prefix else text)
+    if lead is None:
+        raise EcgLeadError(f"expected a spelling of one of {', '.join(LEADS)}, got {name!r}; rename it if you know it")
+    return lead
+
+
+def lead_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Gives the names under which a record keeps its leads: the standard ones, and Frank's vx, vy and vz.
+
+    Args:
+        names: As a file wrote them, in stored order.
+
+    Returns:
+        One name per lead, in the same order.
+
+    Raises:
+        EcgLeadError: If a name is unknown, or two leads have the same one.
+    """
+    leads = tuple(name.lower() if name.lower() in FRANK_LEADS else standard_lead(name) for name in names)
+    if len(set(leads)) < len(leads):
+        repeated = sorted({lead for lead in leads if leads.count(lead) > 1})
+        raise EcgLeadError(f"expected every lead once, got {', '.join(repeated)} repeatedly in {list(names)}; drop one")
+    return leads
+
+
+def derive_limb_leads(signal: NDArray[np.floating], leads: Sequence[str]) -> NDArray[np.floating]:
+    """Completes the six limb leads from any two of them; a missing sample in either is missing in what follows.
+
+    Leads that are there are kept as they are; the others come from the first two of them in the order of `LEADS`.
+
+    Args:
+        signal: In any unit of voltage, shape (L, T).
+        leads: Standard names, one per row of `signal`.
+
+    Returns:
+        I, II, III, aVR, aVL and aVF, shape (6, T).
+
+    Raises:
+        EcgLeadError: If fewer than two limb leads are given, or one of them twice.
+        TypeError: If the signal is of integers, which a half cannot be.
+    """
+    if not np.issubdtype(signal.dtype, np.floating):
+        raise TypeError(f"expected a floating-point signal, got {signal.dtype}; use Record.signal")
+    rows = {LEADS.index(lead): row for lead, row in zip(leads, signal, strict=True) if lead in LEADS[:6]}
+    if len(rows) < 2 or len(set(leads)) < len(leads):
+        raise EcgLeadError(f"expected two or more limb leads, each once, got {list(leads)}; the others come from those")
+    first, second = sorted(rows)[:2]
+    weights = LIMB_LEADS @ np.linalg.inv(LIMB_LEADS[[first, second]])
+    weights = np.rint(weights * 12) / 12  # they are thirds and quarters; this removes the rounding of the inverse
+    derived = (a * rows[first] + b * rows[second] for a, b in weights.astype(signal.dtype))
+    return np.stack([rows.get(index, row) for index, row in enumerate(derived)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +104,11 @@ class Record:
         leads: Standard names from `LEADS` (other names only for leads outside the twelve, such as "vx").
         sampling_rate: In Hz.
         comments: The header's free text, line by line, without the mark of a comment.
+
+    Raises:
+        EcgFormatError: If shapes or types disagree, or the sampling rate is not a positive number.
+        EcgUnitsError: If a gain is zero, not finite, or beyond any electrocardiograph.
+        EcgLeadError: If a lead is repeated or has a standard name in another spelling.
     """
 
     record_id: str
@@ -31,10 +119,156 @@ class Record:
     sampling_rate: float
     comments: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        shape, num_leads = self.samples.shape, len(self.leads)
+        if len(shape) != 2 or shape[0] != num_leads or shape[1] == 0 or self.samples.dtype not in (np.int16, np.int32):
+            raise EcgFormatError(
+                f"{self.record_id}: expected int16 or int32 samples of shape ({num_leads}, T), "
+                f"got {self.samples.dtype} of {shape}; give one row per lead and at least one sample"
+            )
+        if (self.gain.shape, self.baseline.shape) != ((num_leads,), (num_leads,)):
+            raise EcgFormatError(
+                f"{self.record_id}: expected one gain and one baseline for each of {num_leads} leads, "
+                f"got shapes {self.gain.shape} and {self.baseline.shape}"
+            )
+        if not 0 < self.sampling_rate < np.inf:
+            raise EcgFormatError(f"{self.record_id}: expected a sampling rate above 0 Hz, got {self.sampling_rate}")
+        if not all(_GAINS[0] <= abs(gain) <= _GAINS[1] for gain in self.gain.tolist()):
+            raise EcgUnitsError(
+                f"{self.record_id}: expected gains from {_GAINS[0]:g} to {_GAINS[1]:g} ADC units per mV, "
+                f"got {self.gain.tolist()}; find the unit of the source"
+            )
+        if len(set(self.leads)) < num_leads or any(_NAMES.get(lead.lower(), lead) != lead for lead in self.leads):
+            raise EcgLeadError(
+                f"{self.record_id}: expected every lead once and in its standard spelling, got {list(self.leads)}; "
+                "name them with lead_names"
+            )
+
     @property
     def signal(self) -> NDArray[np.float32]:
         """In mV, shape (L, T), float32; a missing sample is NaN."""
-        missing = self.samples == np.iinfo(self.samples.dtype).min
-        signal = (self.samples - self.baseline[:, None].astype(np.float64)) / self.gain[:, None]
-        signal[missing] = np.nan
-        return signal.astype(np.float32)
+        # ADC values of 16 bits over such a gain are rounded once in float32, to what float64 would give after its own.
+        narrow = (
+            self.samples.dtype == np.int16
+            and bool((np.abs(self.baseline) < 1 << 23).all())
+            and np.array_equal(self.gain, self.gain.astype(np.float32))
+        )
+        return self._millivolts(np.float32 if narrow else np.float64).astype(np.float32, copy=False)
+
+    def _millivolts(self, dtype: type[np.float32] | type[np.float64]) -> NDArray[np.floating]:
+        signal: NDArray[Any] = self.samples.astype(dtype)
+        if self.baseline.any():
+            signal -= self.baseline[:, None].astype(dtype)
+        signal /= self.gain[:, None].astype(dtype)
+        gap = np.iinfo(self.samples.dtype).min
+        if self.samples.min() == gap:
+            signal[self.samples == gap] = np.nan
+        return signal
+
+    def select(self, leads: Sequence[str] = LEADS, derive: bool = False) -> "Record":
+        """Puts leads into the order asked for, by name.
+
+        Args:
+            leads: The names to keep, in their new order.
+            derive: Whether to compute limb leads that are missing from two that are there. The record becomes int16;
+                what is computed is exact if I and II share gain and baseline, else within half of its own ADC step.
+
+        Returns:
+            A record of exactly these leads.
+
+        Raises:
+            EcgLeadError: If one is neither there nor to be derived.
+        """
+        missing = [lead for lead in leads if lead not in self.leads]
+        if missing and not (derive and set(missing) <= set(LEADS[:6])):
+            raise EcgLeadError(
+                f"{self.record_id}: expected the leads {list(leads)}, got {list(self.leads)}; {missing} missing, "
+                "ask for fewer leads, or for derive=True if only limb leads are missing"
+            )
+        source = self._with_limb_leads(missing) if missing else self
+        rows = [source.leads.index(lead) for lead in leads]
+        return replace(
+            source,
+            samples=source.samples[rows],
+            gain=source.gain[rows],
+            baseline=source.baseline[rows],
+            leads=tuple(leads),
+        )
+
+    def _with_limb_leads(self, missing: Sequence[str]) -> "Record":
+        record = self.to_int16()
+        signal = derive_limb_leads(self._millivolts(np.float64), self.leads)
+        rows = [LEADS.index(lead) for lead in missing]
+        # A Goldberger lead is half a sum, so twice the gain keeps it whole.
+        derived = Record.from_millivolts(
+            self.record_id, signal[rows], missing, self.sampling_rate, 2 * float(np.abs(record.gain).max())
+        )
+        return replace(
+            record,
+            samples=np.concatenate([record.samples, derived.samples]),
+            gain=np.concatenate([record.gain, derived.gain]),
+            baseline=np.concatenate([record.baseline, derived.baseline]),
+            leads=(*record.leads, *missing),
+        )
+
+    def to_int16(self) -> "Record":
+        """Stores the samples in 16 bits: exactly where a lead's range allows it, else to half a step of a coarser gain.
+
+        Returns:
+            The same record if it is int16 already, otherwise one with the same gaps and per-lead gain and baseline.
+        """
+        if self.samples.dtype == np.int16:
+            return self
+        wide, gaps = self.samples.astype(np.int64), self.samples == np.iinfo(np.int32).min
+        low = np.where(gaps, np.iinfo(np.int64).max, wide).min(axis=1)
+        high = np.where(gaps, np.iinfo(np.int64).min, wide).max(axis=1)
+        low, high = np.where(low > high, 0, low), np.where(low > high, 0, high)  # a lead that is all gaps
+        fits = (low > MISSING) & (high <= -MISSING - 1)
+        step = -((low - high) // 65_532)  # two of the 65,535 values are left for rounding
+        step = np.where(fits, 1, np.maximum(step, 1))
+        # The baseline stays a whole number: the new origin is a whole number of steps away from it.
+        shift = np.where(fits, self.baseline, np.rint((self.baseline - (low + high) // 2) / step)).astype(np.int64)
+        if (np.abs(shift) > np.iinfo(np.int32).max).any():
+            raise EcgUnitsError(
+                f"{self.record_id}: expected baselines in 32 bits, got {shift.tolist()}; check the source"
+            )
+        samples = np.rint((wide - self.baseline[:, None]) / step[:, None]).astype(np.int64) + shift[:, None]
+        samples[gaps] = MISSING
+        return replace(self, samples=samples.astype(np.int16), gain=self.gain / step, baseline=shift.astype(np.int32))
+
+    @classmethod
+    def from_millivolts(
+        cls,
+        record_id: str,
+        signal: NDArray[np.floating],
+        leads: Sequence[str],
+        sampling_rate: float,
+        gain: float = 1000.0,
+        comments: tuple[str, ...] = (),
+    ) -> "Record":
+        """Digitises a signal that its source stores as floating-point numbers.
+
+        Args:
+            record_id: Its name, unique in its corpus.
+            signal: In mV, shape (L, T); NaN marks a missing sample.
+            leads: Standard names, one per row.
+            sampling_rate: In Hz.
+            gain: ADC units per mV; a lead too large for it in 16 bits gets a whole fraction of it.
+            comments: Free text.
+
+        Returns:
+            A record of int16 samples whose signal is within half an ADC step of the one given.
+
+        Raises:
+            EcgFormatError: If a sample is infinite.
+        """
+        if np.isinf(signal).any():
+            raise EcgFormatError(f"{record_id}: expected finite samples or NaN, got infinity; mark gaps as NaN")
+        values = signal.astype(np.float64)
+        gaps = np.isnan(values)
+        largest = np.where(gaps, 0, np.abs(values)).max(axis=1, initial=0)
+        gains = gain / np.maximum(np.ceil(largest * gain / 32_767), 1)
+        samples = np.rint(np.where(gaps, 0, values * gains[:, None])).astype(np.int16)
+        samples[gaps] = MISSING
+        baseline = np.zeros(len(gains), np.int32)
+        return cls(record_id, samples, gains, baseline, tuple(leads), sampling_rate, comments)

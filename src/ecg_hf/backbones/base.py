@@ -1,11 +1,14 @@
 """What every backbone promises: `embed`, then `encode`."""
 
+import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
+import torch
 from huggingface_hub.dataclasses import strict
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from ecg_hf.config import EcgConfig
@@ -38,7 +41,8 @@ class BackboneConfig(EcgConfig):
             raise ValueError(f"head must be 'linear' or 'attention', got {self.head!r}")
         if self.head == "attention" and self.hidden_size % self.head_num_heads:
             raise ValueError(
-                f"head_num_heads must divide hidden_size={self.hidden_size}, got {self.head_num_heads}; choose a divisor"
+                f"head_num_heads must divide hidden_size={self.hidden_size}, got {self.head_num_heads}; "
+                "choose a divisor"
             )
 
 
@@ -60,19 +64,53 @@ class BackboneOutput(ModelOutput):
     layer_outputs: tuple[Tensor, ...] | None = None
 
 
-class Backbone(PreTrainedModel):
-    """Maps a signal in the unit of its input contract, (B, L, T), to tokens, (B, N, D).
+ALIGNMENT = 64  # bytes, of torch's CPU allocations
 
-    A subclass names its config, builds its layers and implements `embed` and `encode`. All its buffers are
-    persistent; it knows no objective, label or mask.
-    """
 
-    config_class: type[BackboneConfig]
+class EcgModel(PreTrainedModel):
+    """The base of every model of the library: torch's own initialisation, and transformers' contract for a signal."""
+
     main_input_name = "signal"
     input_modalities = ("time",)
     base_model_prefix = "backbone"
     supports_gradient_checkpointing = True
+    # The models average their loss themselves; with this, Trainer does not multiply it by the accumulation steps.
     accepts_loss_kwargs = False
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """Loads a model as transformers does, with its weights in memory that is aligned as that of a fresh model.
+
+        A weights file is mapped into memory wherever its header ends, and CPU matrix products round differently
+        there: without this, a loaded model would differ from the saved one in the last bit.
+        """
+        loaded = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        for tensor in (*model.parameters(), *model.buffers()):
+            if tensor.is_cpu and tensor.data_ptr() % ALIGNMENT:
+                tensor.data = tensor.data.clone()
+        return loaded
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear | nn.Conv1d):
+            init.kaiming_uniform_(module.weight, a=math.sqrt(5))
+            if module.bias is not None:
+                bound = 1 / math.sqrt(module.weight[0].numel())
+                init.uniform_(module.bias, -bound, bound)
+        else:
+            super()._init_weights(module)
+
+
+class Backbone(EcgModel):
+    """Maps a signal in the unit of its input contract, (B, L, T), to tokens, (B, N, D).
+
+    A subclass names its config, builds its layers and implements `embed` and `encode`. All its buffers are
+    persistent; it knows no objective, label or mask. `sizes` is its one dial: config fields by name of the size.
+    """
+
+    config_class: type[BackboneConfig]
+    sizes: ClassVar[dict[str, dict[str, Any]]] = {}
     # A pair's checkpoint also holds its objective, and a classifier's its head; neither is the backbone's business.
     _keys_to_ignore_on_load_unexpected = [r"^objective\.", r"^head\."]  # noqa: RUF012
 
@@ -96,6 +134,10 @@ class Backbone(PreTrainedModel):
         for name, _ in self.named_parameters():
             groups["stem" if name.startswith("stem.") else "trunk"].append(name)
         return groups
+
+    def undecayed_parameters(self) -> list[str]:
+        """Names the parameters with several dimensions that weight decay must spare, such as those of a state space."""
+        return []
 
     def forward(
         self, signal: Tensor, *, output_hidden_states: bool | None = None, output_layer_outputs: bool = False, **_: Any

@@ -1,6 +1,6 @@
 """What every objective promises."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ class PretrainingOutput(ModelOutput):
     """
 
     loss: Tensor | None = None
-    metrics: dict[str, Tensor] = field(default_factory=dict)
+    metrics: dict[str, Tensor] | None = None
 
 
 class Objective(nn.Module):

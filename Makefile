@@ -1,0 +1,39 @@
+# Two commands are all a bare machine with git, make and python3 needs: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2
+
+.PHONY: demo test test-all check format bench clean
+
+demo: $(INSTALLED)
+	$(RUN) scripts/demo.py --output_dir demo
+
+test: $(INSTALLED)
+	$(PYTEST)
+
+test-all: $(INSTALLED)
+	$(PYTEST) -m "not gpu and not network"
+
+check: $(INSTALLED)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+	$(RUN) -m codespell_lib src tests scripts benchmarks README.md CHANGELOG.md CONTRIBUTING.md
+
+format: $(INSTALLED)
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+bench: $(INSTALLED)
+	for script in benchmarks/*.py; do OMP_NUM_THREADS=1 $(RUN) $$script || exit 1; done
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --constraint constraints.txt torch
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[io,eval,viz,dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo build .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,40 @@
+"""Electrocardiogram foundation models as Hugging Face citizens.
+
+Importing the package registers its models with the Auto classes of transformers and its corpora with
+`datasets.load_dataset`.
+"""
+
+from ecg_hf.arguments import FinetuningArguments, PretrainingArguments
+from ecg_hf.classification import CLASSIFIERS
+from ecg_hf.corpus import load_corpus, register_corpora, row_to_signal
+from ecg_hf.errors import EcgError
+from ecg_hf.features import EcgFeatureExtractor
+from ecg_hf.finetuning import finetune
+from ecg_hf.metrics import Score, evaluate_predictions
+from ecg_hf.pretraining import PAIRS
+from ecg_hf.publishing import publish
+from ecg_hf.records import LEADS, Record
+from ecg_hf.runs import pretrain
+from ecg_hf.version import VERSION as __version__
+
+register_corpora()
+
+__all__ = [
+    "CLASSIFIERS",
+    "LEADS",
+    "PAIRS",
+    "EcgError",
+    "EcgFeatureExtractor",
+    "FinetuningArguments",
+    "PretrainingArguments",
+    "Record",
+    "Score",
+    "__version__",
+    "evaluate_predictions",
+    "finetune",
+    "load_corpus",
+    "pretrain",
+    "publish",
+    "register_corpora",
+    "row_to_signal",
+]

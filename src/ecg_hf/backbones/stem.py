@@ -1,0 +1,66 @@
+"""Stems: from a signal to tokens."""
+
+from torch import Tensor, nn
+
+STRIDE = 2
+
+
+class ConvStem(nn.Module):
+    """Four convolutions, of which the first halves the sampling rate; batch norm and ReLU after each.
+
+    A token sees its sample, the one before and the one after: a causal trunk looks one sample ahead.
+
+    Args:
+        num_leads: Leads of the signal, L.
+        hidden_size: Width of a token, D.
+
+    Source:
+        Study A (arXiv:2605.12241); 808,960 parameters for 12 leads at width 512.
+    """
+
+    def __init__(self, num_leads: int, hidden_size: int):
+        super().__init__()
+        first = nn.Conv1d(num_leads, hidden_size, kernel_size=3, stride=STRIDE, padding=1, bias=False)
+        rest = (nn.Conv1d(hidden_size, hidden_size, kernel_size=1, bias=False) for _ in range(3))
+        self.convs = nn.ModuleList([first, *rest])
+        self.norms = nn.ModuleList(nn.BatchNorm1d(hidden_size) for _ in range(4))
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """Turns (B, L, T) into tokens (B, N, D), N = ceil(T / 2)."""
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            signal = nn.functional.relu(norm(conv(signal)))
+        return signal.transpose(1, 2)
+
+    @staticmethod
+    def num_tokens(num_samples: int) -> int:
+        """Says how many tokens N a signal of `num_samples` samples T gives."""
+        return -(-num_samples // STRIDE)
+
+
+class LinearStem(nn.Module):
+    """One linear map of the leads, sample by sample.
+
+    Args:
+        num_leads: Leads of the signal, L.
+        hidden_size: Width of a token, D.
+
+    Source:
+        The supervised S4 baseline of study A (arXiv:2605.12241).
+    """
+
+    def __init__(self, num_leads: int, hidden_size: int):
+        super().__init__()
+        self.conv = nn.Conv1d(num_leads, hidden_size, kernel_size=1)
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """Turns (B, L, T) into tokens (B, N, D), N = T."""
+        tokens: Tensor = self.conv(signal)
+        return tokens.transpose(1, 2)
+
+    @staticmethod
+    def num_tokens(num_samples: int) -> int:
+        """Says how many tokens N a signal of `num_samples` samples T gives."""
+        return num_samples
+
+
+STEMS: dict[str, type[ConvStem] | type[LinearStem]] = {"conv": ConvStem, "linear": LinearStem}

@@ -1,0 +1,130 @@
+"""Checkpoints: written aside, hashed, renamed; the newest one whose manifest verifies is the one to resume from."""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ecg_hf.errors import EcgCheckpointError
+from ecg_hf.reference import convert_reference
+
+__all__ = [
+    "convert_reference",
+    "newest_checkpoint",
+    "partial_folder",
+    "prune_checkpoints",
+    "publish_folder",
+    "read_json",
+    "seal",
+    "verify",
+    "write_json",
+]
+
+MANIFEST = "manifest.json"
+logger = logging.getLogger(__name__)
+
+
+def sha256_of(path: Path) -> str:
+    """Computes the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON so that a reader sees the old file or the new one, never half of one."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=2, allow_nan=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def partial_folder(target: Path) -> Path:
+    """Makes an empty folder beside `target`, to be filled and then handed to `seal`."""
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    return partial
+
+
+def seal(partial: Path, target: Path) -> Path:
+    """Hashes every file of `partial` into its manifest, waits for the disk, and renames it to `target`."""
+    files = sorted(path for path in partial.rglob("*") if path.is_file())
+    manifest = {"files": {str(path.relative_to(partial)): sha256_of(path) for path in files}}
+    write_json(partial / MANIFEST, manifest)
+    for path in files:
+        _sync(path)
+    shutil.rmtree(target, ignore_errors=True)
+    partial.replace(target)
+    _sync(target.parent)
+    return target
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def verify(folder: Path) -> None:
+    """Checks a folder against its manifest.
+
+    Raises:
+        EcgCheckpointError: If the manifest is missing, or a file is missing or has changed.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise EcgCheckpointError(f"{folder} has no {MANIFEST}: it was not written to its end; resume from another one")
+    for name, expected in read_json(folder / MANIFEST)["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise EcgCheckpointError(f"{folder} lacks {name}, which its manifest lists; resume from another checkpoint")
+        found = sha256_of(path)
+        if found != expected:
+            raise EcgCheckpointError(
+                f"{path} has SHA-256 {found}, its manifest says {expected}; resume from another checkpoint"
+            )
+
+
+def checkpoints_of(root: Path) -> list[Path]:
+    """Lists the checkpoints below `root`, `step-<n>` each, the newest first."""
+    found = [path for path in root.glob("step-*") if path.name.removeprefix("step-").isdigit()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
+
+
+def newest_checkpoint(root: Path) -> Path | None:
+    """Finds the newest checkpoint below `root` that verifies; those that do not are named in a warning."""
+    for path in checkpoints_of(root):
+        try:
+            verify(path)
+        except EcgCheckpointError as error:
+            logger.warning("checkpoint not used: %s", error)
+        else:
+            return path
+    return None
+
+
+def prune_checkpoints(root: Path, num_kept: int, spared: Path | None = None) -> None:
+    """Deletes all but the `num_kept` newest checkpoints below `root`, and `spared`."""
+    for path in checkpoints_of(root)[num_kept:]:
+        if path != spared:
+            shutil.rmtree(path)
+
+
+def publish_folder(partial: Path, target: Path, *, last: str) -> None:
+    """Moves the files of `partial` into `target` one by one; `last` goes last, as the mark that all are there."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted(partial.iterdir(), key=lambda path: path.name == last):
+        path.replace(target / path.name)
+    partial.rmdir()

@@ -1,0 +1,299 @@
+"""What every corpus promises: facts, rows of one schema, splits disjoint by patient, and three ways in."""
+
+import hashlib
+import inspect
+import logging
+import sys
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import wraps
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import datasets
+import datasets.inspect
+import datasets.load
+from datasets.exceptions import DatasetGenerationError
+
+from ecg_hf.errors import EcgAccessError, EcgError, EcgIntegrityError
+from ecg_hf.records import Record
+from ecg_hf.registry import CORPORA, load
+from ecg_hf.root import CorpusRoot, MissingFileError, open_root
+from ecg_hf.rows import SPLITS, Entry, check_index, encode_row, row_features, row_to_signal
+
+SHARD_SIZE = 100  # records; the unit that workers, nodes and processes share out
+PREFIX = "ecg_hf/"  # no account of the Hub can have this name, so nothing there is shadowed
+
+__all__ = ["CorpusConfig", "EcgCorpus", "Entry", "encode_row", "load_corpus", "register_corpora", "row_to_signal"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class CorpusConfig(datasets.BuilderConfig):  # type: ignore[misc]
+    """A way to read a corpus.
+
+    Args:
+        allow_missing: Whether records whose files are missing are left out, counted and logged, instead of an error.
+    """
+
+    allow_missing: bool = False
+
+
+class EcgCorpus(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
+    """A public source of ECGs; a subclass states its facts and implements the three methods that raise here.
+
+    Facts: `licence` (an SPDX id) and `licence_url`; `access`, what it takes to get the data; `homepage`, `citation`,
+    `description`, `data_version`; `patient_level`, whether its splits are disjoint by patient; `label_sets`, the names
+    in each of its label sets, in order; `needs_data_dir`; `marker`, a file that stands in the corpus' own folder only.
+    """
+
+    BUILDER_CONFIG_CLASS = CorpusConfig
+    DEFAULT_WRITER_BATCH_SIZE = SHARD_SIZE
+
+    licence: ClassVar[str]
+    licence_url: ClassVar[str]
+    access: ClassVar[Literal["open", "restricted", "credentialed"]]
+    homepage: ClassVar[str]
+    citation: ClassVar[str]
+    description: ClassVar[str]
+    data_version: ClassVar[str]
+    patient_level: ClassVar[bool]
+    label_sets: ClassVar[dict[str, tuple[str, ...]]]
+    needs_data_dir: ClassVar[bool] = True
+    marker: ClassVar[str] = ""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.VERSION = datasets.Version(cls.data_version)
+        for config in cls.BUILDER_CONFIGS:
+            config.version = cls.VERSION
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._root: CorpusRoot | None = None
+        self._index: dict[str, list[Entry]] | None = None
+        self._code = code_hash(type(self))
+        self._fingerprint = self._stamps = ""
+        self._missing: dict[str, str] = {}
+        super().__init__(*args, **kwargs)
+
+    def read_index(self, root: CorpusRoot | None) -> list[Entry]:
+        """Lists the records, in the corpus' own order, reading no signal.
+
+        Args:
+            root: Where the corpus is; None if it needs no data.
+        """
+        raise NotImplementedError
+
+    def read_record(self, root: CorpusRoot | None, entry: Entry) -> Record:
+        """Reads and decodes one record."""
+        raise NotImplementedError
+
+    @classmethod
+    def write_example(cls, folder: Path, num_records: int = 20) -> None:
+        """Writes a tiny synthetic corpus in the official layout, for tests."""
+        raise NotImplementedError
+
+    def record_files(self, entry: Entry) -> tuple[str, ...]:
+        """Names the files of a record, below the root."""
+        return (entry.path,) if entry.path else ()
+
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of the index' content, the same for the same data anywhere."""
+        self._entries()
+        return self._fingerprint
+
+    def _info(self) -> datasets.DatasetInfo:
+        return datasets.DatasetInfo(
+            description=self.description,
+            features=row_features(),
+            homepage=self.homepage,
+            license=self.licence,
+            citation=self.citation,
+        )
+
+    def _build_cache_dir(self) -> str:
+        # datasets would name the folder by the arguments alone and so serve changed data or code from an old cache
+        if self.config.data_dir is not None or not self.needs_data_dir:
+            self._entries()
+            self.hash = _sha256(self._code, self._fingerprint, self._stamps)
+        return str(super()._build_cache_dir())
+
+    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
+        index = self._entries()
+        if self._missing and not self.config.allow_missing:
+            raise MissingFileError(
+                f"{len(self._missing)} records of {self._root} lack files, such as {list(self._missing.values())[:5]}; "
+                "complete the download, or leave such records out with allow_missing=True"
+            )
+        if self._missing:
+            logger.warning("left out %d records without files: %s", len(self._missing), ", ".join(self._missing))
+        if not any(index.values()):
+            raise MissingFileError(
+                f"all {len(self._missing)} records of {self._root} lack files; complete the download"
+            )
+        return [
+            datasets.SplitGenerator(split, {"split": split, "spans": shard_spans(len(entries))})
+            for split, entries in index.items()
+            if entries
+        ]
+
+    def _generate_examples(self, split: str, spans: list[tuple[int, int]]) -> Iterator[tuple[str, dict[str, Any]]]:
+        entries = self._entries()[split]
+        for entry in (entry for start, stop in spans for entry in entries[start:stop]):
+            try:
+                row = encode_row(self.read_record(self._root, entry), entry)
+            except MissingFileError as error:
+                if not self.config.allow_missing:
+                    raise
+                logger.warning("left out record %s: %s", entry.record_id, error)
+                continue
+            except EcgError as error:
+                raise type(error)(f"record {entry.record_id} of {self._root or self.name}: {error}") from error
+            yield entry.record_id, row
+
+    def _prepare_split_single(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        try:
+            yield from super()._prepare_split_single(*args, **kwargs)
+        except DatasetGenerationError as error:
+            # what is wrong with the data must not hide behind "An error occurred while generating the dataset"
+            if isinstance(error.__cause__, EcgError):
+                raise error.__cause__ from None
+            raise
+
+    def _entries(self) -> dict[str, list[Entry]]:
+        """The index by split, read once in each process and equal in all."""
+        if self._index is None:
+            self._root = self._root or self._open()
+            entries = self.read_index(self._root)
+            fingerprint = _sha256(*map(repr, map(attrgetter(*(field.name for field in fields(Entry))), entries)))
+            if not self._fingerprint:
+                check_index(entries, self.label_sets, patient_level=self.patient_level)
+                self._fingerprint = fingerprint
+                self._survey(entries)
+            elif fingerprint != self._fingerprint:
+                raise EcgIntegrityError(f"the index of {self._root} changed while it was in use; load the corpus again")
+            kept = [entry for entry in entries if entry.record_id not in self._missing]
+            self._index = {split: [entry for entry in kept if entry.split == split] for split in SPLITS}
+        return self._index
+
+    def _open(self) -> CorpusRoot | None:
+        if not self.needs_data_dir:
+            if self.config.data_dir is not None:
+                raise ValueError(f"{self.name} is computed, not read; leave out data_dir={self.config.data_dir!r}")
+            return None
+        if self.config.data_dir is None:
+            raise EcgAccessError(
+                f"{self.name} is not downloaded for you ({self.access} access, see {self.homepage}); "
+                "pass data_dir=, the folder, zip archive or http(s) address of its files"
+            )
+        return open_root(self.config.data_dir, self.marker)
+
+    def _survey(self, entries: Sequence[Entry]) -> None:
+        """Notes which files are missing and the state of the others; a server cannot be asked."""
+        root = self._root
+        if root is None or not root.stamps_are_cheap:
+            return
+        stamps = {path: root.stamp(path) for entry in entries for path in self.record_files(entry)}
+        self._stamps = _sha256(*map(repr, stamps.items()))
+        for entry in entries:
+            for path in self.record_files(entry):
+                if stamps[path] is None:
+                    self._missing.setdefault(entry.record_id, path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_index": None}
+
+
+def shard_spans(num_records: int) -> list[tuple[int, int]]:
+    """Cuts `num_records` into (start, stop) of at most `SHARD_SIZE` each."""
+    return [(start, min(start + SHARD_SIZE, num_records)) for start in range(0, num_records, SHARD_SIZE)]
+
+
+def code_hash(corpus: type[EcgCorpus]) -> str:
+    """Hashes the source of what shapes a corpus' rows: its module, those of its bases, and all that these draw on."""
+    sources: dict[str, str] = {}
+    names = [base.__module__ for base in corpus.__mro__ if issubclass(base, EcgCorpus)]
+    while names:
+        module = sys.modules[names.pop()]
+        if module.__name__ in sources:
+            continue
+        try:
+            sources[module.__name__] = inspect.getsource(module)
+        except (TypeError, OSError):
+            return uuid.uuid4().hex  # typed at a prompt: no source to compare, so never served from a cache
+        origins = {str(getattr(value, "__module__", "")) for value in vars(module).values()}
+        names += [name for name in origins if name.startswith(PREFIX.replace("/", "."))]
+    return _sha256(*(sources[name] for name in sorted(sources)))
+
+
+def load_corpus(
+    name: str,
+    config: str | None = None,
+    data_dir: str | Path | None = None,
+    split: str | None = None,
+    *,
+    streaming: bool = False,
+    num_proc: int | None = None,
+    cache_dir: str | Path | None = None,
+    **options: Any,
+) -> Any:
+    """Loads a corpus as `datasets.load_dataset("ecg_hf/<name>")` does, without passing through the Hub's machinery.
+
+    Args:
+        name: Its key in the registry, such as "ptbxl".
+        config: Which of its configs; its default one if None.
+        data_dir: The folder, zip archive or http(s) address of its files, if it needs any.
+        split: Which split; all of them, as a dict, if None.
+        streaming: Whether to read records as they are asked for instead of preparing Arrow files first.
+        num_proc: How many processes prepare the Arrow files.
+        cache_dir: Where the Arrow files go; the place that datasets uses if None.
+        options: Fields of the corpus' config, such as `allow_missing=True`.
+
+    Returns:
+        A Dataset or, if streaming, an IterableDataset; without `split` a dict of them.
+    """
+    if streaming and num_proc is not None:
+        raise ValueError(
+            f"streaming reads in the workers of the loader, so num_proc={num_proc} has no meaning; leave it out"
+        )
+    builder = load(CORPORA, name)(
+        dataset_name=name, config_name=config, data_dir=data_dir and str(data_dir), cache_dir=cache_dir, **options
+    )
+    if streaming:
+        return builder.as_streaming_dataset(split)
+    builder.download_and_prepare(num_proc=num_proc)
+    return builder.as_dataset(split)
+
+
+def register_corpora() -> None:
+    """Lets `datasets.load_dataset("ecg_hf/<key>", data_dir=...)` find the corpora of the registry."""
+    original = datasets.load.dataset_module_factory
+    if hasattr(original, "ecg_hf_original"):
+        return
+
+    @wraps(original)
+    def dataset_module_factory(path: str, *args: Any, **kwargs: Any) -> Any:
+        name = str(path).removeprefix(PREFIX)
+        if name == str(path) or name not in CORPORA:
+            return original(path, *args, **kwargs)
+        if kwargs.get("data_files") is not None:
+            raise ValueError(
+                f"{path} finds its own files; pass the place of the corpus as data_dir instead of data_files"
+            )
+        module = load(CORPORA, name).__module__
+        return datasets.load.DatasetModule(module, "", {"dataset_name": name})
+
+    dataset_module_factory.ecg_hf_original = original  # type: ignore[attr-defined]
+    for module in (datasets.load, datasets.inspect):
+        module.dataset_module_factory = dataset_module_factory
+
+
+def _sha256(*texts: str) -> str:
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
+    return digest.hexdigest()

@@ -1,0 +1,193 @@
+"""The header of a WFDB record: what it says of each lead, or why it is refused."""
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from typing import NamedTuple, NoReturn
+
+from ecg_hf.errors import EcgFormatError, EcgLeadError, EcgUnitsError
+from ecg_hf.formats.base import check_file_name, gain_per_millivolt
+from ecg_hf.records import lead_names
+
+_MAX_BYTES, _MAX_LINES = 1 << 20, 4096
+_FORMATS = (16, 24, 32, 61, 80, 212)
+_MATLAB_ENCODINGS = [(16, 24), (32, 24), (80, 24)]  # formats of MATLAB 4 matrices, after a preamble of 24 bytes
+_RARE = "wfdb-python reads such records; convert it to one segment of format 16"
+
+_FLOAT = r"[0-9]{1,15}(?:\.[0-9]{0,15})?(?:[eE][+-]?[0-9]{1,3})?"
+_INT = r"-?[0-9]{1,10}"
+_RECORD = re.compile(
+    r"(?P<name>[A-Za-z0-9_-]+)(?:\.mat)?(?P<segments>/[0-9]+)?[ \t]+(?P<num_leads>[0-9]{1,6})"
+    rf"(?:[ \t]+(?P<rate>{_FLOAT})(?:/{_FLOAT}(?:\(-?{_FLOAT}\))?)?(?:[ \t]+(?P<num_samples>[0-9]{{1,15}})"
+    r"(?:[ \t]+[0-9][0-9:./]*|[ \t]+[0-9]{1,2}-[A-Z][a-z]{2}-[0-9]{4}){0,2})?)?"
+)
+_ENCODING = (
+    r"(?P<format>[0-9]{1,5})(?:x(?P<frame>[0-9]{1,10}))?(?::(?P<skew>[0-9]{1,10}))?(?:\+(?P<offset>[0-9]{1,10}))?"
+)
+_GAIN = rf"(?P<gain>-?{_FLOAT})(?:\((?P<baseline>{_INT})\))?(?:/(?P<unit>\S+))?"
+_SIGNAL = re.compile(
+    rf"(?P<file>\S+)[ \t]+{_ENCODING}[ \t]+{_GAIN}[ \t]+[0-9]{{1,5}}[ \t]+(?P<zero>{_INT})"
+    rf"[ \t]+(?P<first>{_INT})[ \t]+(?P<checksum>{_INT})[ \t]+{_INT}[ \t]+(?P<lead>\S.*)"
+)
+
+
+class SignalLine(NamedTuple):
+    """What a header says of one lead.
+
+    Args:
+        file_name: The plain name of the file that holds it.
+        storage_format: WFDB's number of the encoding, one of six that `decode` reads.
+        byte_offset: Bytes before the first sample.
+        gain: ADC units per mV.
+        baseline: ADC value of 0 mV.
+        first: The first ADC value.
+        checksum: The sum of all ADC values, modulo 65,536.
+    """
+
+    file_name: str
+    storage_format: int
+    byte_offset: int
+    gain: float
+    baseline: int
+    first: int
+    checksum: int
+
+
+@dataclass(frozen=True)
+class Header:
+    """A header whose every field has been checked for itself; `decode` checks it against the samples.
+
+    Args:
+        record_id: The record's name, without the ".mat" that some headers of the 2020 Challenge append.
+        sampling_rate: In Hz.
+        num_samples: T, or None if the header leaves it open.
+        leads: Names as in `Record`, in stored order.
+        signals: One line per lead.
+        comments: Free text, without the mark of a comment.
+    """
+
+    record_id: str
+    sampling_rate: float
+    num_samples: int | None
+    leads: tuple[str, ...]
+    signals: tuple[SignalLine, ...]
+    comments: tuple[str, ...]
+
+    @cached_property
+    def groups(self) -> tuple[tuple[SignalLine, ...], ...]:
+        """The lines of each signal file, in the header's order."""
+        return tuple(tuple(lines) for _, lines in groupby(self.signals, key=lambda line: line.file_name))
+
+    @property
+    def file_names(self) -> tuple[str, ...]:
+        """The signal files to hand to `decode`, each once."""
+        return tuple(group[0].file_name for group in self.groups)
+
+
+def parse_header(data: bytes, record_name: str | None = None) -> Header:
+    """Reads a header and refuses whatever is not said plainly in it; it opens no file.
+
+    Args:
+        data: The content of a .hea file.
+        record_name: The name that the header must give itself, with or without ".mat"; None accepts any.
+
+    Returns:
+        The header.
+
+    Raises:
+        EcgFormatError: If a line does not follow the standard, or asks for what this decoder does not read.
+        EcgAccessError: If a signal file is named by a path.
+        EcgUnitsError: If a gain is missing or its unit is not a voltage.
+        EcgLeadError: If a lead has no name, an unknown one, or that of another.
+
+    Source:
+        WFDB Applications Guide, header(5); we refuse its defaults for sampling frequency and gain, which are guesses.
+    """
+    lines, comments = _split(data)
+    match = _RECORD.fullmatch(lines[0]) if lines else None
+    if match is None:
+        raise EcgFormatError(
+            f"expected a line 'name leads Hz samples', got {[line[:200] for line in lines[:1]]}; fetch the header again"
+        )
+    name, num_leads, rate = match["name"], int(match["num_leads"]), float(match["rate"] or 0)
+    if record_name is not None and record_name.removesuffix(".mat") != name:
+        raise EcgFormatError(f"expected the header of {record_name!r}, got that of {name!r}; restore the file's name")
+    if match["segments"]:
+        raise EcgFormatError(f"{name}: expected one segment, got {match['segments'][1:]}; {_RARE}")
+    if not 0 < num_leads == len(lines) - 1:
+        raise EcgFormatError(f"{name}: expected {num_leads} leads, got {len(lines) - 1} lines; fetch the header again")
+    if not 1 <= rate <= 1e6:
+        raise EcgFormatError(
+            f"{name}: expected a sampling rate of 1 to 1e6 Hz, got {match['rate']}; write the right one"
+        )
+    parsed = [_parse_signal(name, line) for line in lines[1:]]
+    leads = lead_names([lead for _, lead in parsed])
+    num_samples = int(match["num_samples"] or 0) or None  # the standard's mark of "unspecified" is 0
+    header = Header(name, rate, num_samples, leads, tuple(line for line, _ in parsed), comments)
+    _check_groups(header)
+    return header
+
+
+def _split(data: bytes) -> tuple[list[str], tuple[str, ...]]:
+    num_lines = data.count(b"\n")
+    if len(data) > _MAX_BYTES or num_lines > _MAX_LINES:
+        raise EcgFormatError(
+            f"expected a header of at most {_MAX_BYTES} bytes and {_MAX_LINES} lines, got {len(data)} and {num_lines}; "
+            "this is not a WFDB header"
+        )
+    lines = [line.strip(" \t\r") for line in data.decode("utf-8", "backslashreplace").split("\n")]
+    comments = tuple(line[1:].strip() for line in lines if line.startswith("#"))
+    return [line for line in lines if line and not line.startswith("#")], comments
+
+
+def _parse_signal(name: str, line: str) -> tuple[SignalLine, str]:
+    match = _SIGNAL.fullmatch(line)
+    if match is None:
+        _refuse_signal(name, line)
+    file_name, fmt, frame, skew, offset, gain, baseline, unit, zero, first, checksum, lead = match.groups()
+    if int(fmt) not in _FORMATS:
+        raise EcgFormatError(f"{name}: expected a format of {_FORMATS}, got {fmt}; {_RARE}")
+    if int(frame or 1) != 1 or int(skew or 0) != 0:
+        raise EcgFormatError(f"{name}: expected 1 sample per frame and no skew, got {line.split()[1]!r}; {_RARE}")
+    origin, total = int(baseline or zero), int(checksum)
+    if not (-(1 << 31) <= origin < 1 << 31 and -(1 << 15) <= total < 1 << 16):
+        raise EcgFormatError(
+            f"{name}: expected a baseline of 32 bits and a checksum of 16, got {origin} and {total}; "
+            "fetch the header again"
+        )
+    per_millivolt = gain_per_millivolt(gain, unit or "mV")  # header(5): without a unit it is mV
+    return SignalLine(file_name, int(fmt), int(offset or 0), per_millivolt, origin, int(first), total % 65_536), lead
+
+
+def _refuse_signal(name: str, line: str) -> NoReturn:
+    fields = line[:200].split()
+    if len(fields) > 1 and re.fullmatch(_ENCODING, fields[1]):
+        if len(fields) < 3 or not re.fullmatch(_GAIN, fields[2]):
+            raise EcgUnitsError(
+                f"{name}: expected a gain such as 1000(0)/mV, got {fields[2:3]}; find that of the device"
+            )
+        if len(fields) == 8:
+            raise EcgLeadError(f"{name}: expected the name of a lead at the end of {line!r}, got none; add it")
+    raise EcgFormatError(
+        f"{name}: expected 'file format gain bits zero first checksum block lead', got {line[:200]!r}; "
+        "fetch the header again"
+    )
+
+
+def _check_groups(header: Header) -> None:
+    if len({name.lower() for name in header.file_names}) < len(header.file_names):
+        raise EcgFormatError(
+            f"{header.record_id}: expected the leads of a file next to each other and names that differ in more than "
+            f"case, got {header.file_names}; fetch the header again"
+        )
+    for group in header.groups:
+        check_file_name(group[0].file_name)
+        encodings = {(line.storage_format, line.byte_offset) for line in group}
+        matlab = group[0].file_name.lower().endswith(".mat")
+        good = _MATLAB_ENCODINGS if matlab else list(encodings)
+        if len(encodings) > 1 or not encodings <= set(good):
+            raise EcgFormatError(
+                f"{header.record_id}: expected one (format, byte offset) in {group[0].file_name}"
+                f"{f', of {good}' * matlab}, got {sorted(encodings)}; fetch the header again"
+            )

@@ -1,0 +1,35 @@
+"""Supervised learning: predict the labels, as the baseline that every self-supervised objective must beat."""
+
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from ecg_hf.backbones.base import Backbone, BackboneConfig
+from ecg_hf.heads import HEADS, masked_loss
+from ecg_hf.objectives.base import Objective, ObjectiveFields, PretrainingOutput
+
+
+class Supervised(Objective):
+    """A readout (`config.head`) on the tokens, trained with binary cross-entropy over the known labels.
+
+    Source:
+        Study B (arXiv:2605.17276), supervised pretraining; study A, models trained from scratch.
+    """
+
+    fields: ClassVar[type[ObjectiveFields]] = ObjectiveFields
+    backbone_defaults: ClassVar[dict[str, Any]] = {"problem_type": "multi_label_classification"}
+
+    def __init__(self, config: BackboneConfig, backbone: Backbone):
+        super().__init__(config, backbone)
+        self.head = HEADS[config.head](config)
+
+    def forward(self, backbone: Backbone, signal: Tensor, labels: Tensor | None = None) -> PretrainingOutput:
+        """Computes the loss of signals (B, L, T) with labels (B, C), NaN where unknown.
+
+        Raises:
+            ValueError: If there are no labels.
+        """
+        if labels is None:
+            raise ValueError("supervised pretraining needs labels of shape (B, C), got None; choose another objective")
+        logits = self.head(backbone(signal).last_hidden_state)
+        return PretrainingOutput(loss=masked_loss(logits, labels, self.config.problem_type))

@@ -1,0 +1,149 @@
+"""A split of a corpus, made ready: every signal as the input contract wants it, at random access."""
+
+import functools
+import hashlib
+import inspect
+import json
+import logging
+import statistics
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecg_hf import features, records, resampling
+from ecg_hf.corpus import EcgCorpus, row_to_signal
+from ecg_hf.errors import EcgIntegrityError
+from ecg_hf.features import EcgFeatureExtractor
+from ecg_hf.registry import CORPORA, load
+from ecg_hf.tasks.base import Task
+
+logger = logging.getLogger(__name__)
+
+
+def open_corpus(name: str, config: str | None = None, data_dir: str | None = None, **fields: Any) -> EcgCorpus:
+    """Builds the builder of a registered corpus, without reading it yet.
+
+    Args:
+        name: Key of `registry.CORPORA`.
+        config: Name of one of its configs; its default if None.
+        data_dir: Folder, zip or URL that holds it; None for a corpus that needs no data.
+        fields: Fields of the corpus' own config, such as `num_records` of "synthetic".
+    """
+    builder: EcgCorpus = load(CORPORA, name)(config_name=config, data_dir=data_dir, **fields)
+    return builder
+
+
+class PreparedSplit:
+    """The records of one split as features, in the order of the corpus.
+
+    The features are computed once and kept by `datasets` in a memory-mapped file, named after the data and the
+    contract: a second run reads them back.
+
+    Args:
+        corpus: Its builder.
+        split: Name of the split.
+        extractor: The input contract.
+        num_samples: Length that a record must at least have, T; shorter ones are left out, counted and logged.
+    """
+
+    def __init__(self, corpus: EcgCorpus, split: str, extractor: EcgFeatureExtractor, num_samples: int = 0):
+        corpus.download_and_prepare()
+        rows = corpus.as_dataset(split=split)
+        kept = [name for name in rows.column_names if name not in ("signal", "gain", "baseline", "leads", "report")]
+        rows = rows.map(
+            _features,
+            fn_kwargs={"contract": json.dumps(extractor.to_dict(), sort_keys=True), "code": _code_hash()},
+            remove_columns=[name for name in rows.column_names if name not in kept],
+            desc=f"preparing {corpus.dataset_name} {split}",
+        )
+        lengths = np.asarray(rows.with_format("numpy")["num_samples"][:])
+        long_enough = np.flatnonzero(lengths >= num_samples)
+        self.num_too_short = len(lengths) - len(long_enough)
+        if self.num_too_short:
+            short = np.asarray(rows["record_id"][:])[lengths < num_samples]
+            logger.warning("%d records of %s are shorter than a crop and left out: %s", len(short), split, short[:20])
+        self.name = split
+        self.num_leads = len(extractor.leads)
+        self.rows = rows.select(long_enough) if self.num_too_short else rows
+        self.signals = self.rows.select_columns(["signal"])
+        if len(self.rows) == 0:
+            raise EcgIntegrityError(f"split {split!r} of {corpus.dataset_name} has no record; choose another split")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def signal(self, index: int) -> NDArray[np.float32]:
+        """Gives the features of a record, shape (L, T)."""
+        return np.frombuffer(self.signals[int(index)]["signal"], np.float32).reshape(self.num_leads, -1)
+
+    @functools.cached_property
+    def record_ids(self) -> list[str]:
+        """Names of the records."""
+        return list(self.rows["record_id"])
+
+    @functools.cached_property
+    def patient_ids(self) -> list[str | None]:
+        """Patients of the records; None where the corpus does not know."""
+        return list(self.rows["patient_id"])
+
+    def select(self, indices: Sequence[int]) -> "PreparedSplit":
+        """Keeps some records, in the given order."""
+        chosen = object.__new__(PreparedSplit)
+        chosen.name, chosen.num_leads, chosen.num_too_short = self.name, self.num_leads, self.num_too_short
+        chosen.rows = self.rows.select(indices)
+        chosen.signals = chosen.rows.select_columns(["signal"])
+        return chosen
+
+    def targets(self, task: Task) -> NDArray[np.float32]:
+        """Reads out a task's labels.
+
+        Returns:
+            Shape (R, C): 1 where a record has a label of the task's set and 0 where it has not; for regression the
+            label's value, NaN where there is none.
+        """
+        regression = task.problem_type == "regression"
+        targets = np.full((len(self), len(task.labels)), np.nan if regression else 0.0, np.float32)
+        column = {label: index for index, label in enumerate(task.labels)}
+        for index, labels in enumerate(self.rows["labels"]):
+            for label in labels:
+                if label["set"] == task.label_set and label["name"] in column:
+                    targets[index, column[label["name"]]] = label["value"] if regression else 1.0
+        return targets
+
+    def counts(self) -> dict[str, int]:
+        """Counts records and patients, and the records that were too short."""
+        patients = {patient for patient in self.patient_ids if patient is not None}
+        return {"num_records": len(self), "num_patients": len(patients), "num_too_short": self.num_too_short}
+
+    def demographics(self) -> dict[str, float | int | None]:
+        """Summarises sex and age (years; the 5th, 50th and 95th percentile of those known)."""
+        sexes, ages = list(self.rows["sex"]), sorted(age for age in self.rows["age"] if age is not None)
+        quantiles = statistics.quantiles(ages, n=20) if len(ages) > 1 else [None] * 19
+        return {
+            "num_female": sexes.count("female"),
+            "num_male": sexes.count("male"),
+            "num_over_89": sum(self.rows["age_over_89"]),
+            "age_low": quantiles[0],
+            "age_median": quantiles[9],
+            "age_high": quantiles[18],
+        }
+
+
+@functools.lru_cache(maxsize=8)
+def _extractor(contract: str) -> EcgFeatureExtractor:
+    return EcgFeatureExtractor(**json.loads(contract))
+
+
+@functools.cache
+def _code_hash() -> str:
+    """Stands for the code that makes features, so that features of older code are not read back."""
+    modules = (records, resampling, features, sys.modules[row_to_signal.__module__])
+    return hashlib.sha256("".join(map(inspect.getsource, modules)).encode()).hexdigest()
+
+
+def _features(row: dict[str, Any], contract: str, code: str) -> dict[str, Any]:
+    signal = _extractor(contract).process_row(row)
+    return {"signal": signal.tobytes(), "num_samples": signal.shape[1]}

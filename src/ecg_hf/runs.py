@@ -1,0 +1,171 @@
+"""A pretraining run from its arguments to a folder that loads as a model."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from transformers import set_seed
+
+from ecg_hf.arguments import PretrainingArguments, parse_fields
+from ecg_hf.checkpoints import partial_folder, publish_folder, write_json
+from ecg_hf.corpus import EcgCorpus
+from ecg_hf.features import PTBXL_MEAN, PTBXL_STD, EcgFeatureExtractor
+from ecg_hf.loader import PositionedRecords
+from ecg_hf.plots import plot_losses, save_figure
+from ecg_hf.prepared import PreparedSplit, open_corpus
+from ecg_hf.pretraining import PAIRS, Pair
+from ecg_hf.provenance import describe_code, describe_corpus
+from ecg_hf.registry import CORPORA, TASKS, load
+from ecg_hf.tasks.base import Task
+from ecg_hf.training import Pretrainer
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "validation")
+
+
+def pretrain(arguments: PretrainingArguments) -> Path:
+    """Pretrains a pair on one corpus or several.
+
+    Args:
+        arguments: What decides the run.
+
+    Returns:
+        `arguments.output_dir`, a model folder: weights, config, input contract, run.json, metrics.jsonl, loss.png.
+
+    Raises:
+        KeyError: If the pair, a corpus or the task is not registered.
+        ValueError: If arguments do not fit each other.
+        EcgError: If the data, or the checkpoint to resume from, are not what they should be.
+        SystemExit: After SIGINT or SIGTERM, with a checkpoint written.
+    """
+    code = describe_code()
+    task = load(TASKS, arguments.task) if arguments.task else None
+    extractor = make_extractor(arguments)
+    corpora = open_corpora(arguments)
+    assert extractor.num_samples is not None
+    train, validation = ([PreparedSplit(c, s, extractor, extractor.num_samples) for c in corpora] for s in SPLITS)
+    validation = [split.select(range(min(len(split), arguments.max_validation_records))) for split in validation]
+    weights = list(arguments.corpus_weights) or None
+    set_seed(arguments.seed)
+    pair = make_pair(arguments, task)
+    trainer = Pretrainer(
+        arguments,
+        pair,
+        PositionedRecords(train, _targets(train, task), weights, arguments.seed),
+        PositionedRecords(validation, _targets(validation, task), None, arguments.seed),
+        extractor.num_samples,
+    )
+    pair = trainer.fit()
+    run = code | {
+        "kind": "pretraining",
+        "pair": arguments.pair,
+        "size": arguments.size,
+        "seed": arguments.seed,
+        "steps": trainer.state.step,
+        "skipped_steps": trainer.state.skipped,
+        "examples_seen": trainer.state.step * trainer.batch_size,
+        "seconds": trainer.state.seconds,
+        "parameters": pair.backbone.num_parameters(only_trainable=True),
+        "validation_loss": trainer.state.best_loss,
+        "validation_step": trainer.state.best_step,
+        "arguments": asdict(arguments),
+        "corpora": [
+            describe_corpus(corpus, splits, weight)
+            for corpus, *splits, weight in zip(corpora, train, validation, weights or map(len, train), strict=True)
+        ],
+    }
+    folder = Path(arguments.output_dir)
+    if trainer.accelerator.is_main_process:
+        save_run(folder, pair, extractor, run)
+        _save_plot(folder, trainer.log.rows())
+    trainer.accelerator.wait_for_everyone()
+    return folder
+
+
+def _save_plot(folder: Path, rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        return
+    try:
+        save_figure(plot_losses(rows), folder / "loss.png")
+    except ImportError as error:
+        logger.warning("no plot: %s", error)
+
+
+def make_extractor(arguments: PretrainingArguments) -> EcgFeatureExtractor:
+    """Builds the input contract that a run's arguments describe."""
+    statistics = (PTBXL_MEAN, PTBXL_STD) if arguments.normalization == "corpus" else (None, None)
+    return EcgFeatureExtractor(
+        sampling_rate=arguments.sampling_rate,
+        num_samples=round(arguments.crop_duration_s * arguments.sampling_rate),
+        normalization=arguments.normalization,
+        mean=statistics[0],
+        std=statistics[1],
+        missing_leads="derive",
+        missing_samples="interpolate",
+    )
+
+
+def open_corpora(arguments: PretrainingArguments) -> list[EcgCorpus]:
+    """Opens the corpora of a run, each with its config and its data.
+
+    Raises:
+        ValueError: If there is not one data_dir for each corpus that needs data.
+    """
+    needing = [name for name in arguments.corpus if load(CORPORA, name).needs_data_dir]
+    if len(arguments.data_dir) != len(needing):
+        raise ValueError(
+            f"data_dir must name a place for each of {needing}, got {arguments.data_dir}; give them in this order"
+        )
+    places = dict(zip(needing, arguments.data_dir, strict=True))
+    configs = arguments.corpus_config or [""] * len(arguments.corpus)
+    fields = parse_fields(arguments.corpus_fields)
+    return [
+        open_corpus(name, config or None, places.get(name), **({} if name in places else fields))
+        for name, config in zip(arguments.corpus, configs, strict=True)
+    ]
+
+
+def make_pair(arguments: PretrainingArguments, task: Task | None) -> Pair:
+    """Builds a fresh pair of the size and with the fields that a run's arguments name.
+
+    Raises:
+        KeyError: If the pair or its size does not exist.
+    """
+    if arguments.pair not in PAIRS:
+        raise KeyError(f"pair {arguments.pair!r} is not registered; choose one of {sorted(PAIRS)}")
+    pair = PAIRS[arguments.pair]
+    sizes = pair.backbone_class.sizes
+    if arguments.size not in sizes:
+        raise KeyError(f"{arguments.pair} has no size {arguments.size!r}; choose one of {sorted(sizes)}")
+    fields = {**sizes[arguments.size], **parse_fields(arguments.model_fields)}
+    if task is not None:
+        fields |= label_fields(task)
+    model = pair(pair.config_class(**fields))
+    if arguments.gradient_checkpointing:
+        model.activation_checkpointing_enable()
+    return model
+
+
+def label_fields(task: Task) -> dict[str, Any]:
+    """Gives the config fields that name a task's outputs."""
+    return {
+        "id2label": dict(enumerate(task.labels)),
+        "label2id": {label: index for index, label in enumerate(task.labels)},
+        "problem_type": task.problem_type,
+    }
+
+
+def _targets(splits: Sequence[PreparedSplit], task: Task | None) -> list[Any] | None:
+    return None if task is None else [split.targets(task) for split in splits]
+
+
+def save_run(folder: Path, model: Any, extractor: EcgFeatureExtractor, run: dict[str, Any]) -> None:
+    """Writes a model folder; run.json comes last and marks that the rest is whole."""
+    partial = partial_folder(folder / "model")
+    model.save_pretrained(partial)
+    extractor.save_pretrained(partial)
+    write_json(partial / "run.json", run)
+    publish_folder(partial, folder, last="run.json")

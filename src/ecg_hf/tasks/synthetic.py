@@ -1,0 +1,11 @@
+"""The task on made-up ECGs: every finding that the generator puts into them."""
+
+from ecg_hf.tasks.base import Task
+
+SYNTHETIC = Task(
+    name="synthetic",
+    corpus="synthetic",
+    label_set="finding",
+    labels=("AFIB", "BRADY", "CLBBB", "CRBBB", "LAD", "NORM", "PAC", "PVC", "STD", "STE", "TACHY"),
+    source="ecg_hf.corpora.synthetic",
+)

@@ -1,0 +1,70 @@
+"""The one direction in which modules may import each other, and the size a file may have."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import ecg_hf
+from ecg_hf import registry
+
+STAGES = (
+    "version registry errors config records simulation formats root corpus corpora resampling features crops order "
+    "backbones heads objectives pretraining classification bootstrap metrics plots tasks prepared reference "
+    "checkpoints training finetuning cards publishing"
+).split()
+SHARED = {"base", "stem", "kernel"}
+ROOT = Path(ecg_hf.__file__).parent
+FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py") if path.name != "__init__.py")
+
+
+def imports(text: str) -> list[list[str]]:
+    """The `ecg_hf` modules that a source text imports, each split at its dots."""
+    nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)]
+    assert not any(node.level for node in nodes), "relative import"
+    return [node.module.split(".")[1:] for node in nodes if node.module and node.module.startswith("ecg_hf.")]
+
+
+def breaches(path: Path, text: str) -> list[str]:
+    """What in a source text breaks the order of the stages."""
+    own = path.with_suffix("").parts
+    found = []
+    for target in imports(text):
+        if STAGES.index(target[0]) > STAGES.index(own[0]):
+            found.append(f"{path} imports {target[0]}, which comes after it")
+        if target[0] == own[0] and len(own) > 1 and target[1] not in SHARED:
+            found.append(f"{path} imports its sibling {target[1]}")
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_imports_point_upstream(path):
+    assert breaches(path, (ROOT / path).read_text()) == []
+
+
+def test_a_downstream_import_and_a_sibling_import_would_be_seen():
+    assert breaches(Path("records.py"), "from ecg_hf.corpus import Entry\n")
+    assert breaches(Path("objectives/cpc.py"), "from ecg_hf.objectives.supervised import Supervised\n")
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_a_file_is_short(path):
+    assert len((ROOT / path).read_text().splitlines()) <= 300
+
+
+@pytest.mark.parametrize("table", ["BACKBONES", "OBJECTIVES", "CORPORA", "TASKS", "FORMATS"])
+def test_every_registered_name_loads(table):
+    entries = getattr(registry, table)
+    for name in entries:
+        assert registry.load(entries, name) is not None
+
+
+def test_an_unregistered_name_is_refused_with_the_list_of_those_there_are():
+    with pytest.raises(KeyError, match=re.escape("'s5' is not registered; choose one of ['s4']")):
+        registry.load(registry.BACKBONES, "s5")
+
+
+def test_every_stage_is_a_module_that_exists():
+    names = {path.parts[0].removesuffix(".py") for path in FILES}
+    assert names == set(STAGES)

@@ -1,0 +1,60 @@
+import pytest
+import yaml
+
+from ecg_hf.arguments import FinetuningArguments, PretrainingArguments, parse_arguments, parse_fields
+
+
+def test_flags_give_the_arguments_of_a_run():
+    words = "--output_dir out --corpus ptbxl synthetic --data_dir root --corpus_weights 0.7 0.3 --max_steps 5 --compile"
+    arguments = parse_arguments(PretrainingArguments, words.split())
+    assert (arguments.corpus, arguments.corpus_weights, arguments.data_dir) == (
+        ["ptbxl", "synthetic"],
+        [0.7, 0.3],
+        ["root"],
+    )
+    assert arguments.max_steps == 5 and arguments.compile and arguments.pair == "s4-cpc"
+
+
+def test_flags_override_a_recipe(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump({"output_dir": "a", "max_steps": 5, "corpus": ["synthetic"], "compile": True}))
+    arguments = parse_arguments(PretrainingArguments, [str(recipe), "--output_dir", "b", "--seed", "3"])
+    assert (arguments.output_dir, arguments.max_steps, arguments.seed, arguments.compile) == ("b", 5, 3, True)
+
+
+def test_a_recipe_with_a_misspelt_field_is_refused(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("output_dir: a\nmax_step: 5\n")
+    with pytest.raises(ValueError, match=r"got \['max_step'\]; choose from .*max_steps"):
+        parse_arguments(PretrainingArguments, [str(recipe)])
+
+
+@pytest.mark.parametrize(
+    "kind, values, message",
+    [
+        (PretrainingArguments, {"schedule": "linear"}, "schedule must be one of"),
+        (PretrainingArguments, {"mixed_precision": "bf8"}, "mixed_precision must be one of"),
+        (PretrainingArguments, {"corpus_weights": [0.5, 0.5]}, "corpus_weights needs one value for each of"),
+        (FinetuningArguments, {"mode": "probe"}, "mode must be linear, frozen, finetune or scratch, got 'probe'"),
+        (FinetuningArguments, {"fraction": 0}, "fraction must be above 0 and at most 1, got 0"),
+        (FinetuningArguments, {"unlabelled": "keep"}, "unlabelled must be drop or zero"),
+    ],
+)
+def test_values_that_cannot_be_meant_are_refused(kind, values, message):
+    needed = {"output_dir": "out"} | ({"model": "m", "task": "synthetic"} if kind is FinetuningArguments else {})
+    with pytest.raises(ValueError, match=message):
+        kind(**needed, **values)
+
+
+def test_fields_are_read_as_yaml():
+    assert parse_fields(["dropout=0.1", "causal=true", "negatives=batch", "n=3"]) == {
+        "dropout": 0.1,
+        "causal": True,
+        "negatives": "batch",
+        "n": 3,
+    }
+
+
+def test_a_field_without_a_value_is_refused():
+    with pytest.raises(ValueError, match="expected name=value, got 'dropout'"):
+        parse_fields(["dropout"])
