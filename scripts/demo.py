@@ -98,7 +98,8 @@ def main() -> None:
     print(f"one 10 s ECG becomes tokens of the shape {tuple(tokens.shape)}")
     print(f"model {model}, loss curve {model / 'loss.png'}, ECG {folder / 'ecg.png'}, table {folder / 'results.md'}")
     print(
-        f"ROC {pretrained / 'roc.png'}, calibration {pretrained / 'calibration.png'}, all figures {pretrained / 'results.json'}"
+        f"ROC {pretrained / 'roc.png'}, calibration {pretrained / 'calibration.png'}, "
+        f"all figures {pretrained / 'results.json'}"
     )
 
 

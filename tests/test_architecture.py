@@ -10,11 +10,12 @@ import ecg_hf
 from ecg_hf import registry
 
 STAGES = (
-    "version registry errors config records simulation formats root corpus corpora resampling features crops order "
-    "backbones heads objectives pretraining classification bootstrap metrics plots tasks prepared reference "
-    "checkpoints training finetuning cards publishing"
+    "version registry errors config records quality heart simulation formats root rows corpus corpora resampling "
+    "inputs features crops order backbones heads objectives pretraining classification reference checkpoints bootstrap "
+    "label_scores metrics paper plots tasks prepared loader provenance results arguments optimization run_log "
+    "interruption training runs finetuning lineage cards publishing"
 ).split()
-SHARED = {"base", "stem", "kernel"}
+SHARED = {"base", "stem", "kernel", "wfdb_header"}
 ROOT = Path(ecg_hf.__file__).parent
 FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py") if path.name != "__init__.py")
 

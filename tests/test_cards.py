@@ -231,13 +231,25 @@ def test_card_refuses_a_folder_without(missing: str, tmp_path: Path) -> None:
         card_text(tmp_path)
 
 
-@pytest.mark.parametrize("field", ["licence", "access", "data_version", "fingerprint", "citation", "homepage"])
+@pytest.mark.parametrize("field", ["licence", "access", "data_version", "fingerprint", "patient_level"])
 def test_card_refuses_a_source_without(field: str, tmp_path: Path) -> None:
     corpus = {key: value for key, value in CORPUS.items() if key != field}
     with pytest.raises(EcgAccessError, match=rf"corpus 'ptbxl' does not say \['{field}'\]"):
         card_text(write_run(tmp_path / "absent", corpora=[corpus]))
     with pytest.raises(EcgAccessError, match=rf"corpus 'ptbxl' does not say \['{field}'\]"):
         card_text(write_run(tmp_path / "empty", corpora=[{**CORPUS, field: ""}]))
+
+
+def test_only_a_corpus_that_says_so_has_no_home_and_no_citation(tmp_path: Path) -> None:
+    text = card_text(
+        write_run(tmp_path / "a", corpora=[{**CORPUS, "name": "synthetic", "homepage": "", "citation": ""}])
+    )
+    assert "| Home | none, the library computes these records |" in text
+    assert "synthetic is made up by the library" in section(text, "Limits")
+    assert "synthetic:" not in section(text, "Citation")
+    corpus = {key: value for key, value in CORPUS.items() if key != "citation"}
+    with pytest.raises(EcgFormatError, match=r"must have the fields \('homepage', 'citation'\)"):
+        card_text(write_run(tmp_path / "b", corpora=[corpus]))
 
 
 def test_card_refuses_a_run_without_lineage(tmp_path: Path) -> None:

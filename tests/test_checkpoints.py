@@ -44,7 +44,7 @@ def test_one_changed_byte_is_found(tmp_path, name):
 def test_a_missing_file_is_found(tmp_path):
     target = write_checkpoint(tmp_path, 3)
     (target / "nested" / "optimizer.bin").unlink()
-    with pytest.raises(EcgCheckpointError, match="lacks nested/optimizer.bin"):
+    with pytest.raises(EcgCheckpointError, match=r"lacks nested/optimizer\.bin"):
         verify(target)
 
 

@@ -84,7 +84,7 @@ def test_every_lead_is_drawn_in_its_own_share_of_the_time(layout, columns):
     figure = plot_ecg(signal, RATE, layout=layout)
     rows = LAYOUTS[layout] or tuple((lead,) for lead in LEADS)
     zeros = [pulse.get_ydata()[0] for pulse in traces(figure, "pulse")]
-    left = min(line.get_xdata()[0] for line in traces(figure, "I"))
+    left = 5 + 10  # margin and calibration pulse
     for row, zero in zip(rows, zeros, strict=True):
         for column, lead in enumerate(row):
             line = next(line for line in traces(figure, lead) if abs(line.get_ydata()[0] - zero) < 12)
@@ -94,6 +94,13 @@ def test_every_lead_is_drawn_in_its_own_share_of_the_time(layout, columns):
     assert sum(line.get_gid() in LEADS for line in figure.axes[0].lines) == sum(len(row) for row in rows)
     assert len(traces(figure, "separator")) == sum(len(row) - 1 for row in rows)
     assert max(len(row) for row in rows) == columns
+
+
+def test_columns_read_downwards_in_the_standard_order():
+    for layout, num_rows in (("3x4+1", 3), ("6x2", 6)):
+        for index, lead in enumerate(LEADS):
+            assert LAYOUTS[layout][index % num_rows][index // num_rows] == lead
+    assert LAYOUTS["3x4+1"][3:] == (("II",),)
 
 
 def test_leads_are_placed_by_name_not_by_position():

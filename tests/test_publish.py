@@ -31,7 +31,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning
 ROOT = Path(__file__).parents[1]
 LEARNED = {"config.json", "model.safetensors", "preprocessor_config.json", "run.json", "README.md"}
 CLOSED = [{**CORPUS, "name": "echonext", "access": "restricted"}]
-TINY = {"hidden_size": 16, "num_layers": 2, "state_size": 4}
+TINY: dict[str, Any] = {"hidden_size": 16, "num_layers": 2, "state_size": 4}
 DTYPES = ("float32", "bfloat16")
 LOAD = """
 import sys
@@ -106,8 +106,8 @@ def write_pair(folder: Path) -> Any:
     """A run folder whose weights are a tiny S4-CPC pair; gives the pair."""
     write_run(folder)
     torch.manual_seed(0)
-    pair = PAIRS["s4-cpc"](PAIRS["s4-cpc"].config_class(**TINY)).eval()
-    pair.save_pretrained(folder)
+    pair: Any = PAIRS["s4-cpc"](PAIRS["s4-cpc"].config_class(**TINY))
+    pair.eval().save_pretrained(folder)
     EcgFeatureExtractor(num_samples=600).save_pretrained(folder)
     return pair
 
@@ -117,7 +117,7 @@ def write_classifier(folder: Path) -> Any:
     labels = make_results()["labels"]
     write_finetuned(folder)
     torch.manual_seed(0)
-    fields = {"id2label": dict(enumerate(labels)), "problem_type": "multi_label_classification"}
+    fields: dict[str, Any] = {"id2label": dict(enumerate(labels)), "problem_type": "multi_label_classification"}
     config = PAIRS["s4-cpc"].config_class(**TINY, **fields)
     model: Any = CLASSIFIERS["s4-cpc"](config)
     model.eval().save_pretrained(folder)

@@ -133,6 +133,14 @@ def test_dropped_limb_leads_come_back_exactly_when_gains_agree(kept):
     assert np.array_equal(reduced.select(derive=True).signal, record.signal)
 
 
+def test_half_a_sum_of_odd_numbers_is_derived_exactly():
+    record = make_record(("I", "II"), span=2000)
+    one, two = record.samples.astype(int)
+    derived = record.select(LEADS[3:6], derive=True)
+    assert (derived.gain == 2000).all()
+    assert np.array_equal(derived.samples, [-(one + two), 2 * one - two, 2 * two - one])
+
+
 def test_a_derived_lead_is_within_half_its_step_when_gains_differ():
     record = make_record(("I", "II"), gain=(1716.0, 1206.0), baseline=(6, 2), span=3000)
     record.samples[0, 3] = MISSING

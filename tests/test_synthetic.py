@@ -266,6 +266,7 @@ def test_what_lasts_is_the_same_in_every_ecg_of_a_patient(corpus, index):
     for entry in index:
         found = {name for _, name, _ in entry.labels} & lasting
         assert seen.setdefault(entry.patient_id, (found, entry.sex)) == (found, entry.sex)
+    assert (index[5].patient_id, index[5].age + 1) == (index[6].patient_id, index[6].age)
     shapes = [beat(corpus().read_record(None, entry).signal)[:, 170:230].ravel() for entry in index[:64]]
     shapes = np.corrcoef(shapes)
     same = np.equal.outer(*2 * [[entry.patient_id for entry in index[:64]]])

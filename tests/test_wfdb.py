@@ -422,11 +422,17 @@ def test_a_huge_header_is_refused_at_once(header):
         parse_header(header)
 
 
-@pytest.mark.parametrize("line", [b"9" * 10**6, b"a " * 500_000, b"r.dat 16 " + b"1" * 10**6, b"\t" * 10**6 + b"x"])
+LONG = [b"r.dat 16 1000/%s 16 0 0 0 0 I" % (b"m" * 10**6), b"r.dat 16 1000/mV 16 0 0 0 0 " + b"I" * 10**6]
+
+
+@pytest.mark.parametrize(
+    "line", [b"9" * 10**6, b"a " * 500_000, b"r.dat 16 " + b"1" * 10**6, b"\t" * 10**6 + b"x", *LONG]
+)
 def test_a_long_line_under_the_cap_is_refused_without_backtracking(line):
     for header in (line, b"r 1 500 20\n" + line):
-        with pytest.raises(EcgError):
+        with pytest.raises(EcgError) as caught:
             parse_header(header)
+        assert len(str(caught.value)) < 1000
 
 
 def matlab_files(storage_format=16, **changes):
@@ -504,6 +510,11 @@ LAYOUT = Layout(("I", "II", "V1"), 500, num_samples=20, gain=1000.0, baseline=0)
     ("header", "error", "text"),
     [
         (field(8, b"III"), EcgLeadError, r"expected the leads \('I', 'II', 'V1'\) in this order, got \('III'"),
+        (
+            HEADER.replace(b" I\n", b" x\n").replace(b" II\n", b" I\n").replace(b" x\n", b" II\n"),
+            EcgLeadError,
+            "this order",
+        ),
         (HEADER.replace(b"r 3 500", b"r 3 50"), EcgIntegrityError, "expected 500 Hz, got 50"),
         (field(2, b"1001(0)/mV"), EcgUnitsError, r"expected 1000.0 ADC units per mV, got \[1001.0"),
         (field(2, b"1000(0)/uV"), EcgUnitsError, r"expected 1000.0 ADC units per mV, got \[1000000.0"),

@@ -1,9 +1,9 @@
 """What can be said of a run, on a command line or in a YAML recipe: one dataclass per script."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import yaml
 from transformers import HfArgumentParser
@@ -136,14 +136,14 @@ def parse_arguments(kind: type[Arguments], argv: Sequence[str]) -> Arguments:
     if flags and flags[0].endswith((".yaml", ".yml")):
         recipe = yaml.safe_load(Path(flags[0]).read_text(encoding="utf-8"))
         flags = [*_as_flags(recipe, kind, flags[0]), *flags[1:]]
-    parser = HfArgumentParser(kind, description=kind.__doc__)
+    parser = HfArgumentParser(cast(Any, kind), description=kind.__doc__)
     (arguments,) = parser.parse_args_into_dataclasses(flags)
     parsed: Arguments = arguments
     return parsed
 
 
-def _as_flags(recipe: Any, kind: type, path: str) -> list[str]:
-    known = set(kind.__dataclass_fields__)
+def _as_flags(recipe: Any, kind: Any, path: str) -> list[str]:
+    known = {entry.name for entry in fields(kind)}
     if not isinstance(recipe, dict) or not set(recipe) <= known:
         odd = sorted(set(recipe) - known) if isinstance(recipe, dict) else recipe
         raise ValueError(f"{path} must map names of {kind.__name__} to values, got {odd}; choose from {sorted(known)}")

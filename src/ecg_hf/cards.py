@@ -66,6 +66,7 @@ def render_card(lineage: Lineage, repo_id: str, *, licence: str, licence_link: s
     environment.filters.update(
         json=json.dumps, known=_known, decimal=_decimal, interval=_interval, score=_score, metric_name=_metric_name
     )
+    cited = lineage.sources + [corpus for result in lineage.results for corpus in result["provenance"]["corpora"]]
     template = environment.from_string(files("ecg_hf").joinpath("model_card.md").read_text(encoding="utf-8"))
     backbone, _, objective = lineage.run["pair"].partition("-")
     kinds = [load(BACKBONES, backbone)] + ([load(OBJECTIVES, objective)] if objective else [])
@@ -82,7 +83,7 @@ def render_card(lineage: Lineage, repo_id: str, *, licence: str, licence_link: s
         sources=lineage.sources,
         closed_sources=lineage.closed_sources,
         label_scores=LABEL_SCORES,
-        citations={corpus["name"]: corpus["citation"] for corpus in lineage.sources + _tested_corpora(lineage)},
+        citations={corpus["name"]: corpus["citation"] for corpus in cited if corpus["citation"]},
         results=lineage.results,
         calibration=_calibration(lineage),
         limits=_limits(lineage),
@@ -144,10 +145,6 @@ def _base_model(lineage: Lineage) -> str | None:
     return base if is_hub_id else None
 
 
-def _tested_corpora(lineage: Lineage) -> list[dict[str, Any]]:
-    return [corpus for result in lineage.results for corpus in result["provenance"]["corpora"]]
-
-
 def _calibration(lineage: Lineage) -> list[tuple[str, str, dict[str, Any]]]:
     return [
         (f"{result['task']} ({result['mode']})", metric, result["scores"]["test"][metric])
@@ -160,6 +157,8 @@ def _calibration(lineage: Lineage) -> list[tuple[str, str, dict[str, Any]]]:
 def _limits(lineage: Lineage) -> list[str]:
     limits = []
     for corpus in lineage.sources:
+        if not corpus["homepage"]:
+            limits.append(f"{corpus['name']} is made up by the library: its scores say nothing of real ECGs.")
         train = corpus["splits"].get("train", {})
         patients = train.get("num_patients") or None
         if not corpus.get("patient_level") or patients is None:

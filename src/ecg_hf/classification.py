@@ -22,6 +22,7 @@ class EcgForSequenceClassification(EcgModel):
 
     config_class: type[BackboneConfig]
     backbone_class: type[Backbone]
+    backbone: Backbone
     _keys_to_ignore_on_load_unexpected = [r"^objective\."]  # noqa: RUF012
 
     def __init__(self, config: BackboneConfig):

@@ -14,7 +14,6 @@ from transformers import (
     AutoFeatureExtractor,
     AutoModelForSequenceClassification,
     EarlyStoppingCallback,
-    EvalPrediction,
     Trainer,
     TrainerCallback,
     TrainerControl,
@@ -120,13 +119,13 @@ def finetune(arguments: FinetuningArguments) -> Path:
     last = get_last_checkpoint(str(folder / "trainer")) if arguments.resume and (folder / "trainer").exists() else None
     trainer.train(resume_from_checkpoint=last)
     predictions = {
-        name: Predictions(split, predict(trainer, split, extractor.num_samples))
+        name: Predictions(split, predict(trainer, task, split, extractor.num_samples))
         for name, split in splits.items()
         if name != train
     }
     run = (
         code
-        | describe_run(arguments, trainer)
+        | describe_run(arguments, model, trainer)
         | {"corpora": [describe_corpus(corpus, [split.records for split in splits.values()])]}
     )
     save_results(folder, run, task, splits[train], predictions)
@@ -135,9 +134,11 @@ def finetune(arguments: FinetuningArguments) -> Path:
     return folder
 
 
-def describe_run(arguments: FinetuningArguments, trainer: Trainer) -> dict[str, Any]:
+def describe_run(
+    arguments: FinetuningArguments, model: EcgForSequenceClassification, trainer: Trainer
+) -> dict[str, Any]:
     """Says what was done, for run.json."""
-    model, state, base = trainer.model, trainer.state, base_run(arguments.model)
+    state, base = trainer.state, base_run(arguments.model)
     metric = f"eval_{trainer.args.metric_for_best_model}"
     scores = [row[metric] for row in state.log_history if metric in row]
     return {
@@ -284,11 +285,11 @@ def _probabilities(prediction: Any, problem_type: str) -> NDArray[np.float64]:
     return by_record(logits if problem_type == "regression" else expit(logits), prediction.label_ids[1])
 
 
-def _score_records(prediction: EvalPrediction, task: Task) -> float:
+def _score_records(prediction: Any, task: Task) -> float:
     targets = by_record(prediction.label_ids[0], prediction.label_ids[1])
     return point_score(targets, _probabilities(prediction, task.problem_type), task.metric)
 
 
-def predict(trainer: Trainer, split: LabelledSplit, num_samples: int) -> NDArray[np.float64]:
+def predict(trainer: Trainer, task: Task, split: LabelledSplit, num_samples: int) -> NDArray[np.float64]:
     """Scores every record of a split, shape (R, C), with the model that the trainer holds."""
-    return _probabilities(trainer.predict(Tiles(split, num_samples)), trainer.model.config.problem_type)
+    return _probabilities(trainer.predict(Tiles(split, num_samples)), task.problem_type)

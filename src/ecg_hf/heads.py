@@ -18,7 +18,7 @@ class LinearHead(nn.Module):
 
     def __init__(self, config: BackboneConfig):
         super().__init__()
-        self.linear = nn.Linear(config.hidden_size, config.num_labels)
+        self.linear = nn.Linear(config.hidden_size, len(config.id2label or {}))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Reads tokens (B, N, D) out to logits (B, C)."""
@@ -41,7 +41,7 @@ class AttentionHead(nn.Module):
         self.q_proj = nn.Linear(width, width, bias=False)
         self.k_proj = nn.Linear(width, width, bias=False)
         self.v_proj = nn.Linear(width, width, bias=False)
-        self.out_proj = nn.Linear(width, config.num_labels, bias=False)
+        self.out_proj = nn.Linear(width, len(config.id2label or {}), bias=False)
 
     def reset_query(self) -> None:
         """Draws the query from N(0, 1 / D), unless it was loaded."""
@@ -57,7 +57,8 @@ class AttentionHead(nn.Module):
         return logits
 
     def _split(self, tokens: Tensor) -> Tensor:
-        return tokens.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        batch, num_tokens, width = tokens.shape
+        return tokens.view(batch, num_tokens, self.num_heads, width // self.num_heads).transpose(1, 2)
 
 
 HEADS = {"linear": LinearHead, "attention": AttentionHead}

@@ -1,6 +1,7 @@
 """One score per label, under any weights of the records: what a bootstrap needs, and with equal weights the score."""
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -133,9 +134,7 @@ def label_statistics(labels: Values, scores: Values, names: Sequence[str]) -> Ca
     prepared = [(family, build(labels, scores)) for family, build in _FAMILIES.items() if set(family) & set(names)]
 
     def statistics(weights: Values) -> dict[str, Values]:
-        values = {
-            name: rows for family, compute in prepared for name, rows in zip(family, compute(weights), strict=True)
-        }
+        values = dict(chain.from_iterable(zip(family, compute(weights), strict=True) for family, compute in prepared))
         return {name: values[name] for name in names}
 
     return statistics

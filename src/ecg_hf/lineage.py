@@ -16,10 +16,7 @@ from ecg_hf.errors import EcgAccessError, EcgCheckpointError, EcgFormatError, Ec
 WEIGHTS = "model.safetensors"
 ACCESS_CLASSES = ("open", "restricted", "credentialed")
 PICKLES = {".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth"}
-CORPUS_FIELDS = (
-    *("name", "config", "data_version", "licence", "access", "homepage", "citation", "fingerprint"),
-    *("patient_level", "splits"),
-)
+CORPUS_FIELDS = ("name", "config", "data_version", "licence", "access", "fingerprint", "patient_level", "splits")
 RUN_FIELDS = ("ecg_hf", "kind", "pair", "seed", "steps", "arguments", "versions", "parameters", "corpora")
 SPLIT_FIELDS = ("num_records", "num_patients")
 RESULT_FIELDS = ("task", "mode", "labels", "scores", "provenance")
@@ -157,6 +154,8 @@ def check_run(run: dict[str, Any], name: str) -> None:
         raise EcgAccessError(f"{name} names no corpus, so the weights come from nowhere; train again to record it")
     for corpus in run["corpora"]:
         _require(corpus, CORPUS_FIELDS, f"{name}, corpus {corpus.get('name')!r}")
+        # A corpus that the library computes has neither, but has to say so.
+        _require_keys(corpus, ("homepage", "citation"), f"{name}, corpus {corpus['name']!r}")
         if corpus["access"] not in ACCESS_CLASSES:
             raise EcgAccessError(
                 f"{name}, corpus {corpus['name']!r}: access must be one of {ACCESS_CLASSES}, got {corpus['access']!r}; "

@@ -274,18 +274,16 @@ def as_evaluate_metric() -> Any:
             num_resamples: int = 1000,
             seed: int = 0,
         ) -> dict[str, Any]:
-            result = evaluate_predictions(
-                references,
-                predictions,
-                patient_ids,
-                label_names=[str(column) for column in range(len(references[0]))],
-                metrics=metrics,
-                num_resamples=num_resamples,
-                seed=seed,
-            )
-            flat = {key: result[key] for key in ("num_records", "num_patients", "patient_level")}
-            for metric, score in result["overall"].items():
-                flat |= {metric: score["value"], f"{metric}_low": score["low"], f"{metric}_high": score["high"]}
-            return flat
+            names = [str(column) for column in range(len(references[0]))]
+            options: dict[str, Any] = {"metrics": metrics, "num_resamples": num_resamples, "seed": seed}
+            return _flat(evaluate_predictions(references, predictions, patient_ids, label_names=names, **options))
 
     return EcgMetric(keep_in_memory=True)
+
+
+def _flat(result: dict[str, Any]) -> dict[str, Any]:
+    """One number per name, as trackers and `evaluate` want them."""
+    flat = {key: result[key] for key in ("num_records", "num_patients", "patient_level")}
+    for metric, score in result["overall"].items():
+        flat |= {metric: score["value"], f"{metric}_low": score["low"], f"{metric}_high": score["high"]}
+    return flat

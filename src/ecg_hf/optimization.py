@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from ecg_hf.backbones.base import EcgModel
+from ecg_hf.classification import EcgForSequenceClassification
+from ecg_hf.pretraining import Pair
 
 # Factors on the learning rate of what is thrown away afterwards or read out ("head"), of the trunk and of the stem.
 LEARNING_RATE_SCALES: dict[str, Mapping[str, float]] = {
@@ -18,7 +19,7 @@ FINAL_FACTOR = 0.1
 
 
 def parameter_groups(
-    model: EcgModel, learning_rate: float, weight_decay: float, scales: Mapping[str, float]
+    model: Pair | EcgForSequenceClassification, learning_rate: float, weight_decay: float, scales: Mapping[str, float]
 ) -> list[dict[str, Any]]:
     """Sorts the trainable parameters of a pair or a classifier into optimizer groups.
 

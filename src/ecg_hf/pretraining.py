@@ -23,6 +23,7 @@ class Pair(EcgModel):
     config_class: type[BackboneConfig]
     backbone_class: type[Backbone]
     objective_class: type[Objective]
+    backbone: Backbone
 
     def __init__(self, config: BackboneConfig):
         super().__init__(config)
@@ -54,7 +55,7 @@ def _make_config(name: str, model_type: str, backbone: type[Backbone], objective
     ]
     bases = (objective.fields, backbone.config_class)
     namespace = {"model_type": model_type, "__module__": __name__, "__doc__": backbone.config_class.__doc__}
-    made = strict(make_dataclass(name, annotations, bases=bases, namespace=namespace, kw_only=True))
+    made: type = strict(make_dataclass(name, annotations, bases=bases, namespace=namespace, kw_only=True))
     globals()[name] = made
     return made
 

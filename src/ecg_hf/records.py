@@ -41,7 +41,9 @@ def standard_lead(name: str) -> str:
     prefix = _PREFIX.match(text)
     lead = _NAMES.get(text[prefix.end() :] if prefix else text)
     if lead is None:
-        raise EcgLeadError(f"expected a spelling of one of {', '.join(LEADS)}, got {name!r}; rename it if you know it")
+        raise EcgLeadError(
+            f"expected a spelling of one of {', '.join(LEADS)}, got {name[:80]!r}; rename it if you know it"
+        )
     return lead
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
 from ecg_hf.checkpoints import read_json, write_json
 from ecg_hf.metrics import DEFAULT_METRICS, evaluate_predictions
@@ -157,7 +157,7 @@ def read_score(folder: Path, split: str = "test") -> str:
     results = read_json(folder / "results.json")
     score = results["scores"][split][results["metric"]]
     if score["value"] is None:
-        return f"{split} {results['metric']} is undefined: no label has both classes among {score['num_records']} records"
+        return f"{split} {results['metric']} is undefined: no label has both classes in {score['num_records']} records"
     patients = "unknown" if score["num_patients"] is None else score["num_patients"]
     return (
         f"{split} {results['metric']} {score['value']:.3f} (95 % interval {score['low']:.3f}-{score['high']:.3f}, "

@@ -69,6 +69,8 @@ def pretrain(arguments: PretrainingArguments) -> Path:
         "examples_seen": trainer.state.step * trainer.batch_size,
         "seconds": trainer.state.seconds,
         "parameters": pair.backbone.num_parameters(only_trainable=True),
+        # A backward pass costs twice its forward pass; the objective's own share is not counted.
+        "flops": 3 * pair.backbone.forward_flops(extractor.num_samples) * trainer.state.step * trainer.batch_size,
         "validation_loss": trainer.state.best_loss,
         "validation_step": trainer.state.best_step,
         "arguments": asdict(arguments),

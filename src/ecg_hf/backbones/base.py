@@ -9,7 +9,7 @@ from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from ecg_hf.config import EcgConfig
 
@@ -70,8 +70,10 @@ ALIGNMENT = 64  # bytes, of torch's CPU allocations
 class EcgModel(PreTrainedModel):
     """The base of every model of the library: torch's own initialisation, and transformers' contract for a signal."""
 
+    config: "BackboneConfig"
+
     main_input_name = "signal"
-    input_modalities = ("time",)
+    input_modalities = ["time"]  # noqa: RUF012
     base_model_prefix = "backbone"
     supports_gradient_checkpointing = True
     # The models average their loss themselves; with this, Trainer does not multiply it by the accumulation steps.
@@ -126,6 +128,10 @@ class Backbone(EcgModel):
 
     def num_tokens(self, num_samples: int) -> int:
         """Says how many tokens N a signal of `num_samples` samples T gives."""
+        raise NotImplementedError
+
+    def forward_flops(self, num_samples: int) -> int:
+        """Counts multiplications and additions of one forward pass over a crop of `num_samples` samples T."""
         raise NotImplementedError
 
     def parameter_groups(self) -> dict[str, list[str]]:

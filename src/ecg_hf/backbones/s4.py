@@ -155,8 +155,9 @@ class EcgS4Backbone(Backbone):
         states, outputs = [tokens], []
         for layer in self.layers:
             tokens, mixed = layer(tokens)
-            states.append(tokens)
-            outputs.append(mixed)
+            # A list of what nobody asked for would keep it in memory.
+            states += [tokens] if output_hidden_states else []
+            outputs += [mixed] if output_layer_outputs else []
         return BackboneOutput(
             last_hidden_state=tokens,
             pooler_output=tokens.mean(dim=1),
@@ -167,6 +168,10 @@ class EcgS4Backbone(Backbone):
     def undecayed_parameters(self) -> list[str]:
         """Names the parameters of the state spaces."""
         return [name for name, _ in self.named_parameters() if ".state_space." in name]
+
+    def forward_flops(self, num_samples: int) -> int:
+        """Counts multiplications and additions of one forward pass over a crop of `num_samples` samples T."""
+        return forward_flops(self.config, num_samples) + state_space_flops(self.config, num_samples)
 
     def num_tokens(self, num_samples: int) -> int:
         """Says how many tokens N a signal of `num_samples` samples T gives."""

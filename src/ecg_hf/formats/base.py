@@ -30,7 +30,7 @@ def gain_per_millivolt(gain: str, unit: str) -> float:
     power = _PER_MILLIVOLT.get(unit.lower())
     if power is None:
         raise EcgUnitsError(
-            f"expected a unit of voltage (mV, uV, nV or V), got {unit!r}; convert the signal to mV first"
+            f"expected a unit of voltage (mV, uV, nV or V), got {unit[:40]!r}; convert the signal to mV first"
         )
     value = float(Decimal(gain).scaleb(power))
     if value <= 0:

@@ -15,7 +15,7 @@ _FORMATS = (16, 24, 32, 61, 80, 212)
 _MATLAB_ENCODINGS = [(16, 24), (32, 24), (80, 24)]  # formats of MATLAB 4 matrices, after a preamble of 24 bytes
 _RARE = "wfdb-python reads such records; convert it to one segment of format 16"
 
-_FLOAT = r"[0-9]{1,15}(?:\.[0-9]{0,15})?(?:[eE][+-]?[0-9]{1,3})?"
+_FLOAT = r"[0-9]{1,15}(?:\.[0-9]{0,30})?(?:[eE][+-]?[0-9]{1,3})?"
 _INT = r"-?[0-9]{1,10}"
 _RECORD = re.compile(
     r"(?P<name>[A-Za-z0-9_-]+)(?:\.mat)?(?P<segments>/[0-9]+)?[ \t]+(?P<num_leads>[0-9]{1,6})"
@@ -168,7 +168,7 @@ def _refuse_signal(name: str, line: str) -> NoReturn:
                 f"{name}: expected a gain such as 1000(0)/mV, got {fields[2:3]}; find that of the device"
             )
         if len(fields) == 8:
-            raise EcgLeadError(f"{name}: expected the name of a lead at the end of {line!r}, got none; add it")
+            raise EcgLeadError(f"{name}: expected the name of a lead at the end of {line[:200]!r}, got none; add it")
     raise EcgFormatError(
         f"{name}: expected 'file format gain bits zero first checksum block lead', got {line[:200]!r}; "
         "fetch the header again"

@@ -82,10 +82,10 @@ class CPC(Objective):
         offset = self.config.prediction_offset
         if tokens.shape[1] <= offset:
             raise ValueError(
-                f"cpc predicts {offset} tokens ahead, so a crop needs more than {offset} tokens, got {tokens.shape[1]}; "
-                "use longer crops or a smaller prediction_offset"
+                f"cpc predicts {offset} tokens ahead, so a crop needs more than {offset} tokens, got "
+                f"{tokens.shape[1]}; use longer crops or a smaller prediction_offset"
             )
-        context = self.predictor(backbone.encode(tokens).last_hidden_state[:, :-offset])
+        context = self.predictor(backbone.encode(tokens)["last_hidden_state"][:, :-offset])
         if self.config.normalize:
             context, tokens = nn.functional.normalize(context, dim=-1), nn.functional.normalize(tokens, dim=-1)
         losses, hits = self._losses(context / self.config.temperature, tokens)
@@ -173,7 +173,7 @@ def batch_info_nce(context: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
 
     parts = [
         checkpoint(losses_of, part, target, use_reentrant=False)
-        for part, target in zip(context.split(crops), future.split(crops), strict=True)
+        for part, target in zip(torch.split(context, crops), torch.split(future, crops), strict=True)
     ]
     losses, hits = zip(*parts, strict=True)
     return torch.cat(losses), torch.cat(hits)
