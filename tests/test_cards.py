@@ -165,8 +165,8 @@ def test_large_samples_are_not_called_small(tmp_path: Path) -> None:
 
 
 def test_corpus_without_patients_is_named_as_a_limit(tmp_path: Path) -> None:
-    for number in (None, 0):
-        loose = {**CORPUS, "patient_level": False, "splits": {"train": {"num_records": 5000, "num_patients": number}}}
+    for known, number in ((False, None), (False, 0), (True, 0)):
+        loose = {**CORPUS, "patient_level": known, "splits": {"train": {"num_records": 5000, "num_patients": number}}}
         text = card_text(write_run(tmp_path, corpora=[loose]))
         assert "5,000 records, not recorded patients" in text
         assert "ptbxl does not say which records belong to one patient" in section(text, "Limits")
@@ -176,7 +176,7 @@ def test_corpus_without_patients_is_named_as_a_limit(tmp_path: Path) -> None:
 def test_contamination_tells_a_seen_test_split_from_a_held_out_one(tmp_path: Path) -> None:
     held_out = section(card_text(write_finetuned(tmp_path / "a")), "Contamination")
     assert "pretraining used ptbxl (train, validation): the test split was held out" in held_out
-    leaked = {**RUN, "corpora": [{**CORPUS, "splits": {"train": SIZE, "test": SIZE}}]}
+    leaked = {**RUN, "corpora": [{**CORPUS, "splits": {"train": SIZE, "validation": SIZE, "test": SIZE}}]}
     folder = write_finetuned(tmp_path / "b", leaked)
     assert "the test scores are contaminated" in section(card_text(folder), "Contamination")
     folder = write_finetuned(tmp_path / "c", None)

@@ -276,7 +276,7 @@ def register_corpora() -> None:
         return
 
     @wraps(original)
-    def dataset_module_factory(path: str, *args: Any, **kwargs: Any) -> Any:
+    def _find(path: str, *args: Any, **kwargs: Any) -> Any:
         name = str(path).removeprefix(PREFIX)
         if name == str(path) or name not in CORPORA:
             return original(path, *args, **kwargs)
@@ -287,9 +287,9 @@ def register_corpora() -> None:
         module = load(CORPORA, name).__module__
         return datasets.load.DatasetModule(module, "", {"dataset_name": name})
 
-    dataset_module_factory.ecg_hf_original = original  # type: ignore[attr-defined]
+    _find.ecg_hf_original = original  # type: ignore[attr-defined]
     for module in (datasets.load, datasets.inspect):
-        module.dataset_module_factory = dataset_module_factory
+        module.dataset_module_factory = _find
 
 
 def _sha256(*texts: str) -> str:
