@@ -20,7 +20,8 @@ from ecg_hf.paper import plot_ecg
 from ecg_hf.plots import save_figure
 from ecg_hf.results import read_score
 
-CORPUS = ["num_records=1400", "seed=7"]
+CORPUS = {"num_records": 1000, "seed": 7}
+FIELDS = [f"{name}={value}" for name, value in CORPUS.items()]
 
 
 def pretrain_small(folder: Path, max_steps: int) -> Path:
@@ -29,7 +30,7 @@ def pretrain_small(folder: Path, max_steps: int) -> Path:
         PretrainingArguments(
             output_dir=str(folder),
             size="tiny",
-            corpus_fields=CORPUS,
+            corpus_fields=FIELDS,
             max_steps=max_steps,
             batch_size=32,
             learning_rate=3e-3,
@@ -47,9 +48,9 @@ def probe(model: Path, folder: Path) -> Path:
             model=str(model),
             task="synthetic",
             output_dir=str(folder),
-            corpus_fields=CORPUS,
-            epochs=20,
-            learning_rate=1e-2,
+            corpus_fields=FIELDS,
+            epochs=10,
+            learning_rate=2e-2,
         )
     )
 
@@ -81,8 +82,7 @@ def main() -> None:
     pretrained = probe(model, folder / "probe")
     untrained = probe(pretrain_small(folder / "untrained", 0), folder / "untrained_probe")
     print("3/4 drawing an ECG, and encoding it with AutoModel")
-    row = load_corpus("synthetic", split="test", streaming=True, num_records=1400, seed=7)
-    row = next(iter(row))
+    row = next(iter(load_corpus("synthetic", split="test", streaming=True, **CORPUS)))
     signal, rate = row_to_signal(row), row["sampling_rate"]
     save_figure(plot_ecg(signal, rate, title=row["record_id"]), folder / "ecg.png")
     features = AutoFeatureExtractor.from_pretrained(model)(signal, sampling_rate=rate, return_tensors="pt")

@@ -147,6 +147,8 @@ def describe_run(
         "size": base["size"] if base else None,
         "seed": arguments.seed,
         "steps": state.global_step,
+        "examples_seen": len(trainer.train_dataset) * round(state.epoch or 0),
+        "seconds": next((row["train_runtime"] for row in state.log_history if "train_runtime" in row), None),
         "best_epoch": 1 + scores.index(state.best_metric) if state.best_metric in scores else None,
         "validation_scores": scores,
         "parameters": model.num_parameters(only_trainable=True),

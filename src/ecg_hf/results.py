@@ -105,7 +105,10 @@ def save_results(
     results = {
         "task": task.name,
         "mode": arguments["mode"],
-        "base_model": arguments["model"],
+        # A folder is named in full, so that no one takes it for a name on the Hub.
+        "base_model": str(Path(arguments["model"]).resolve())
+        if Path(arguments["model"]).is_dir()
+        else arguments["model"],
         "labels": list(task.labels),
         "metric": task.metric,
         "best_epoch": run["best_epoch"],

@@ -59,32 +59,38 @@ def pretrain(arguments: PretrainingArguments) -> Path:
         extractor.num_samples,
     )
     pair = trainer.fit()
-    run = code | {
-        "kind": "pretraining",
-        "pair": arguments.pair,
-        "size": arguments.size,
-        "seed": arguments.seed,
-        "steps": trainer.state.step,
-        "skipped_steps": trainer.state.skipped,
-        "examples_seen": trainer.state.step * trainer.batch_size,
-        "seconds": trainer.state.seconds,
-        "parameters": pair.backbone.num_parameters(only_trainable=True),
-        # A backward pass costs twice its forward pass; the objective's own share is not counted.
-        "flops": 3 * pair.backbone.forward_flops(extractor.num_samples) * trainer.state.step * trainer.batch_size,
-        "validation_loss": trainer.state.best_loss,
-        "validation_step": trainer.state.best_step,
-        "arguments": asdict(arguments),
-        "corpora": [
-            describe_corpus(corpus, splits, weight)
-            for corpus, *splits, weight in zip(corpora, train, validation, weights or map(len, train), strict=True)
-        ],
-    }
+    sources = [
+        describe_corpus(corpus, splits, weight)
+        for corpus, *splits, weight in zip(corpora, train, validation, weights or map(len, train), strict=True)
+    ]
+    run = code | describe_run(arguments, trainer, pair) | {"corpora": sources}
     folder = Path(arguments.output_dir)
     if trainer.accelerator.is_main_process:
         save_run(folder, pair, extractor, run)
         _save_plot(folder, trainer.log.rows())
     trainer.accelerator.wait_for_everyone()
     return folder
+
+
+def describe_run(arguments: PretrainingArguments, trainer: Pretrainer, pair: Pair) -> dict[str, Any]:
+    """Says what was done, for run.json."""
+    state, examples = trainer.state, trainer.state.step * trainer.batch_size
+    return {
+        "kind": "pretraining",
+        "pair": arguments.pair,
+        "size": arguments.size,
+        "seed": arguments.seed,
+        "steps": state.step,
+        "skipped_steps": state.skipped,
+        "examples_seen": examples,
+        "seconds": state.seconds,
+        "parameters": pair.backbone.num_parameters(only_trainable=True),
+        # A backward pass costs twice its forward pass; the objective's own share is not counted.
+        "flops": 3 * pair.backbone.forward_flops(trainer.num_samples) * examples,
+        "validation_loss": state.best_loss,
+        "validation_step": state.best_step,
+        "arguments": asdict(arguments),
+    }
 
 
 def _save_plot(folder: Path, rows: list[dict[str, Any]]) -> None:
