@@ -20,7 +20,7 @@ from ecg_hf.paper import plot_ecg
 from ecg_hf.plots import save_figure
 from ecg_hf.results import read_score
 
-CORPUS = {"num_records": 1000, "seed": 7}
+CORPUS = {"num_records": 800, "seed": 7}
 FIELDS = [f"{name}={value}" for name, value in CORPUS.items()]
 
 
@@ -71,7 +71,7 @@ def main() -> None:
     """Runs the demonstration and prints where everything is."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output_dir", type=Path, default=Path("demo"))
-    parser.add_argument("--max_steps", type=int, default=300)
+    parser.add_argument("--max_steps", type=int, default=200)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     folder, started = arguments.output_dir, time.perf_counter()

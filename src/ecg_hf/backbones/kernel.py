@@ -46,12 +46,12 @@ def bilinear(state: Tensor, drive: Tensor, step: Tensor) -> tuple[Tensor, Tensor
     """Discretises x' = A x + b u by the bilinear rule.
 
     Args:
-        state: A, shape (D, S, S).
-        drive: b, shape (D, S).
+        state: A, shape (D, state, state).
+        drive: b, shape (D, state).
         step: Time between two tokens, shape (D,).
 
     Returns:
-        The matrices of x[n] = A x[n-1] + b u[n], shapes (D, S, S) and (D, S, 1).
+        The matrices of x[n] = A x[n-1] + b u[n], shapes (D, state, state) and (D, state, 1).
 
     Source:
         Gu et al. 2022, equation 3.
@@ -64,7 +64,7 @@ def bilinear(state: Tensor, drive: Tensor, step: Tensor) -> tuple[Tensor, Tensor
 
 
 def impulse_response(state: Tensor, drive: Tensor, num_tokens: int) -> Tensor:
-    """Runs discrete dynamics (D, S, S) and (D, S, 1) from one impulse: A^n b for n < N, shape (D, S, N)."""
+    """Runs discrete dynamics, as `bilinear` gives them, from one impulse: A^n b for n < N, shape (D, state, N)."""
     response = drive
     while response.shape[-1] < num_tokens:
         response = torch.cat((response, state @ response), -1)
@@ -73,7 +73,7 @@ def impulse_response(state: Tensor, drive: Tensor, num_tokens: int) -> Tensor:
 
 
 def _powers(state: Tensor) -> Tensor:
-    """Stacks A^0 .. A^CHUNK to (D, S, CHUNK + 1, S), so that a readout times it is one matrix product."""
+    """Stacks A^0 .. A^CHUNK to (D, state, CHUNK + 1, state), so that a readout times it is one matrix product."""
     powers = state[:, None]
     while powers.shape[1] < CHUNK:
         powers = torch.cat((powers, powers[:, -1:] @ powers), 1)
@@ -103,6 +103,7 @@ class _Frozen:
         self.versions = _versions(dynamics)
 
     def holds(self, key: tuple[int, torch.dtype], dynamics: tuple[Tensor, ...]) -> bool:
+        """Says whether the operators are those of `key` and of dynamics that have the same values as before."""
         if key != self.key:
             return False
         same = all(old is new for old, new in zip(self.dynamics, dynamics, strict=True))
@@ -123,13 +124,13 @@ def _versions(tensors: tuple[Tensor, ...]) -> list[int]:
 class StateSpace(nn.Module):
     """A linear map over tokens, one per channel, through a state that follows HiPPO-LegS.
 
-    All arithmetic is real: the state is (Re z, Im z) of the kept modes, S numbers per channel, in which the dynamics
-    contract, so that they are safe in float32. The map is linear in C: what else it needs is computed in float64,
-    once while the dynamics are frozen. C is that of the recurrence, so any number of tokens may be asked for.
+    All arithmetic is real: the state is (Re z, Im z) of the kept modes, in which the dynamics contract, so that they
+    are safe in float32. The map is linear in C: what else it needs is computed in float64, once while the dynamics
+    are frozen. C is that of the recurrence, so any number of tokens may be asked for.
 
     Args:
         width: Channels, D.
-        state_size: Size S of the real state of a channel; even.
+        state_size: Size of the real state of a channel; even.
         bidirectional: Whether a second C looks at later tokens: lag -(n + 1) then has the weight k1[n].
         low_rank: Whether the state matrix has its low-rank part (S4) or only the normal one (S4D).
         trainable: Whether the dynamics are parameters (else buffers).
@@ -190,7 +191,7 @@ class StateSpace(nn.Module):
         return listed if self.P is None else (*listed, self.P)
 
     def discretise(self) -> tuple[Tensor, Tensor]:
-        """Gives the matrices of x[n] = A x[n-1] + b u[n] in float64, shapes (D, S, S) and (D, S, 1)."""
+        """Gives the matrices of x[n] = A x[n-1] + b u[n] in float64, shapes (D, state, state) and (D, state, 1)."""
         log_dt, log_decay, frequency, drive, *low_rank = (tensor.double() for tensor in self.dynamics())
         modes = frequency.shape[-1]
         state = torch.diag_embed(-torch.cat((log_decay, log_decay), -1).exp())
@@ -202,7 +203,7 @@ class StateSpace(nn.Module):
         return bilinear(state, drive.transpose(1, 2).flatten(1), log_dt.exp())
 
     def readout(self) -> Tensor:
-        """Gives C in real coordinates, in which the kernel's 2 Re(C z) is a plain product, (1 or 2, D, S)."""
+        """Gives C in real coordinates, in which the kernel's 2 Re(C z) is a plain product, (1 or 2, D, state)."""
         c = self.C.to(torch.promote_types(self.C.dtype, torch.float32))
         return torch.cat((2 * c[..., 0], -2 * c[..., 1]), -1)
 
@@ -255,7 +256,7 @@ class StateSpace(nn.Module):
         # From token to token: row i holds the weights of the lags -i .. CHUNK - 1 - i.
         weights = self._two_sided(torch.einsum("cds,dsn->cdn", readout, response))
         mixed = chunks @ weights.unfold(-1, CHUNK, 1).flip(1)
-        # From state to token: C A^n for n = 0 .. CHUNK, shape (D, 1 or 2, CHUNK + 1, S).
+        # From state to token: C A^n for n = 0 .. CHUNK, shape (D, 1 or 2, CHUNK + 1, state).
         leaving = (readout.transpose(0, 1) @ powers.flatten(2)).reshape(width, len(readout), CHUNK + 1, -1)
         for direction in range(len(readout)):
             backward = direction == 1
@@ -263,7 +264,7 @@ class StateSpace(nn.Module):
             leave = leaving[:, 1, :-1].flip(1) if backward else leaving[:, 0, 1:]
             entering = (chunks @ enter.transpose(1, 2)).view(width, batch, num_chunks, -1)
             states = _carry(entering, powers[:, :, -1].transpose(1, 2), backward)
-            mixed = torch.baddbmm(mixed, states.flatten(1, 2), leave.transpose(1, 2))
+            mixed.baddbmm_(states.flatten(1, 2), leave.transpose(1, 2))
         return mixed.view(width, batch, num_chunks * CHUNK)[..., :num_tokens]
 
     def _two_sided(self, kernels: Tensor) -> Tensor:
@@ -275,7 +276,7 @@ class StateSpace(nn.Module):
 
 
 def _carry(entering: Tensor, transition: Tensor, backward: bool) -> Tensor:
-    """Sums what chunks put into the state, (D, B, chunks, S), to the state before (or, backward, after) each chunk."""
+    """Sums what chunks put into the state, (D, B, chunks, state), to the state before (backward: after) each chunk."""
     chunks = list(entering.unbind(2))
     if backward:
         chunks.reverse()

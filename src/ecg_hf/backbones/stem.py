@@ -28,7 +28,7 @@ class ConvStem(nn.Module):
     def forward(self, signal: Tensor) -> Tensor:
         """Turns (B, L, T) into tokens (B, N, D), N = ceil(T / 2)."""
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            signal = nn.functional.relu(norm(conv(signal)))
+            signal = nn.functional.relu(norm(conv(signal)), inplace=True)
         return signal.transpose(1, 2)
 
     @staticmethod
