@@ -171,7 +171,9 @@ class Handler(BaseHTTPRequestHandler):
         url = {"url": f"{self.server.url}/{prefix}{repo_id}", "name": repo_id, "id": repo_id}
         if (kind, repo_id) in self.server.repos:
             return self.reply({"error": "You already created this repo", **url}, 409)
-        repo = self.server.repos[kind, repo_id] = Repo(request.get("visibility") == "private")
+        # huggingface_hub says "visibility" since 2.0 and "private" before
+        private = request.get("visibility") == "private" or request.get("private") is True
+        repo = self.server.repos[kind, repo_id] = Repo(private)
         repo.commit("initial commit", {".gitattributes": b""})
         return self.reply(url)
 

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.integrate import trapezoid
 from sklearn import metrics as oracle
 
 pytest.importorskip("matplotlib")
@@ -270,7 +271,7 @@ def test_roc_of_many_labels_names_the_mean_and_the_three_lowest():
     assert legend[0] == f"mean of 20 labels  {auroc.mean():.3f}"
     assert [text.split()[0] for text in legend[1:]] == [names[column] for column in np.argsort(auroc)[:3]]
     mean = next(line for line in axes.lines if line.get_label() == legend[0])
-    assert np.trapezoid(mean.get_ydata(), mean.get_xdata()) == pytest.approx(auroc.mean(), abs=2e-3)
+    assert trapezoid(mean.get_ydata(), mean.get_xdata()) == pytest.approx(auroc.mean(), abs=2e-3)
 
 
 def test_roc_without_a_drawable_label_is_refused():

@@ -153,7 +153,9 @@ def make_pair(arguments: PretrainingArguments, task: Task | None) -> Pair:
         fields |= label_fields(task)
     model = pair(pair.config_class(**fields))
     if arguments.gradient_checkpointing:
-        model.activation_checkpointing_enable()
+        # transformers renamed it after 5.17, and warns of the old name
+        enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
+        enable()
     return model
 
 
