@@ -93,6 +93,14 @@ def test_workers_do_not_change_a_run(whole_run, tmp_path):
     assert_same_run(pretrain(arguments_for(tmp_path, num_workers=2)), whole_run)
 
 
+def test_the_random_numbers_of_a_step_do_not_depend_on_what_was_drawn_before(whole_run, tmp_path, monkeypatch):
+    step = Pretrainer._step
+    monkeypatch.setattr(
+        Pretrainer, "_step", lambda self, batches: (torch.rand(self.state.step), step(self, batches))[1]
+    )
+    assert_same_run(pretrain(arguments_for(tmp_path)), whole_run)
+
+
 @pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_an_interrupted_run_writes_a_checkpoint_and_continues_as_if_nothing_had_been(
     whole_run, tmp_path, monkeypatch, number, status

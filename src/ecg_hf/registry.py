@@ -29,6 +29,7 @@ TASKS = {
 
 FORMATS = {
     "wfdb": "ecg_hf.formats.wfdb:decode",
+    "rare_wfdb": "ecg_hf.formats.rare_wfdb:decode",
 }
 
 
