@@ -265,7 +265,6 @@ def test_an_unknown_pair_and_size_are_refused(tmp_path):
         pretrain(arguments_for(tmp_path, size="huge"))
 
 
-@pytest.mark.slow
 def test_two_processes_make_the_run_that_one_makes_with_twice_the_micro_batches(tmp_path):
     fields = [*MODEL, "dropout=0", "negatives=sequence"]
     alone = pretrain(arguments_for(tmp_path / "one", model_fields=fields, batch_size=2, gradient_accumulation_steps=2))

@@ -69,6 +69,7 @@ def pretrain(arguments: PretrainingArguments) -> Path:
         save_run(folder, pair, extractor, run)
         _save_plot(folder, trainer.log.rows())
     trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.end_training()
     return folder
 
 

@@ -121,7 +121,6 @@ class Pretrainer:
                 if enough:
                     break
         self.accelerator.wait_for_everyone()
-        self.accelerator.end_training()
         return type(self._unwrapped()).from_pretrained(self.best) if self.best.exists() else self._unwrapped()
 
     def _start(self) -> None:
