@@ -125,7 +125,7 @@ def finetune(arguments: FinetuningArguments) -> Path:
     }
     run = (
         code
-        | describe_run(arguments, model, trainer)
+        | describe_run(arguments, model, trainer, len(splits[train].records))
         | {"corpora": [describe_corpus(corpus, [split.records for split in splits.values()])]}
     )
     save_results(folder, run, task, splits[train], predictions)
@@ -135,7 +135,7 @@ def finetune(arguments: FinetuningArguments) -> Path:
 
 
 def describe_run(
-    arguments: FinetuningArguments, model: EcgForSequenceClassification, trainer: Trainer
+    arguments: FinetuningArguments, model: EcgForSequenceClassification, trainer: Trainer, num_records: int
 ) -> dict[str, Any]:
     """Says what was done, for run.json."""
     state, base = trainer.state, base_run(arguments.model)
@@ -147,7 +147,7 @@ def describe_run(
         "size": base["size"] if base else None,
         "seed": arguments.seed,
         "steps": state.global_step,
-        "examples_seen": len(trainer.train_dataset) * round(state.epoch or 0),
+        "examples_seen": num_records * round(state.epoch or 0),
         "seconds": next((row["train_runtime"] for row in state.log_history if "train_runtime" in row), None),
         "best_epoch": 1 + scores.index(state.best_metric) if state.best_metric in scores else None,
         "validation_scores": scores,
