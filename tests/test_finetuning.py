@@ -11,7 +11,7 @@ from transformers import AutoFeatureExtractor, AutoModelForSequenceClassificatio
 from ecg_hf import FinetuningArguments, PretrainingArguments, finetune, load_corpus, pretrain, row_to_signal
 from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.features import EcgFeatureExtractor
-from ecg_hf.finetuning import LabelledSplit, RandomCrops, Tiles, by_record, share_of_patients
+from ecg_hf.finetuning import EpochOfCrops, LabelledSplit, RandomCrops, Tiles, by_record, share_of_patients
 from ecg_hf.prepared import PreparedSplit, open_corpus
 from ecg_hf.registry import TASKS, load
 
@@ -162,6 +162,25 @@ def test_targets_equal_the_labels_of_the_rows(labelled):
     for labels, target in zip(labelled.records.rows["labels"], labelled.targets, strict=True):
         names = {label["name"] for label in labels if label["set"] == TASK.label_set}
         assert names == {name for name, value in zip(TASK.labels, target, strict=True) if value}
+
+
+def test_an_interrupted_run_continues_to_the_same_scores(pretrained, tmp_path, monkeypatch):
+    changes = {"mode": "finetune", "epochs": 3, "learning_rate": 0.01}
+    whole = finetune(arguments_for(pretrained, tmp_path / "whole", **changes))
+    begin = EpochOfCrops.on_epoch_begin
+
+    def failing(self, args, state, control, **kwargs):
+        if round(state.epoch) == 2:
+            raise RuntimeError("power cut")
+        begin(self, args, state, control, **kwargs)
+
+    monkeypatch.setattr(EpochOfCrops, "on_epoch_begin", failing)
+    with pytest.raises(RuntimeError, match="power cut"):
+        finetune(arguments_for(pretrained, tmp_path / "cut", **changes))
+    monkeypatch.undo()
+    again = finetune(arguments_for(pretrained, tmp_path / "cut", resume=True, **changes))
+    scores, others = (json.loads((folder / "results.json").read_text())["scores"] for folder in (whole, again))
+    assert scores == others
 
 
 def test_a_share_of_patients_is_noted(pretrained, tmp_path):
