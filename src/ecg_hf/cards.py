@@ -217,7 +217,8 @@ def _contamination(lineage: Lineage) -> list[str]:
             seen = f"pretraining used {corpus['name']} ({', '.join(splits)}): {verdict}"
             sentences.append(f"{result['task']}: {seen if splits else 'no pretraining on ' + corpus['name']}.")
     names = ", ".join(sorted({corpus["name"] for corpus in lineage.sources}))
-    return [*sentences, f"The weights have seen {names}: no score on these corpora is external."]
+    # two modes of one task say the same
+    return [*dict.fromkeys(sentences), f"The weights have seen {names}: no score on these corpora is external."]
 
 
 def _source(kind: type) -> str:
