@@ -115,11 +115,10 @@ def newest_checkpoint(root: Path) -> Path | None:
     return None
 
 
-def prune_checkpoints(root: Path, num_kept: int, spared: Path | None = None) -> None:
-    """Deletes all but the `num_kept` newest checkpoints below `root`, and `spared`."""
+def prune_checkpoints(root: Path, num_kept: int) -> None:
+    """Deletes all but the `num_kept` newest checkpoints below `root`."""
     for path in checkpoints_of(root)[num_kept:]:
-        if path != spared:
-            shutil.rmtree(path)
+        shutil.rmtree(path)
 
 
 def publish_folder(partial: Path, target: Path, *, last: str) -> None:

@@ -5,7 +5,7 @@ import inspect
 import logging
 import sys
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import wraps
 from operator import attrgetter
@@ -74,7 +74,7 @@ class EcgCorpus(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._root: CorpusRoot | None = None
         self._index: dict[str, list[Entry]] | None = None
-        self._code = code_hash(type(self))
+        self._code = code_hash(base.__module__ for base in type(self).__mro__ if issubclass(base, EcgCorpus))
         self._fingerprint = self._stamps = ""
         self._missing: dict[str, str] = {}
         super().__init__(*args, **kwargs)
@@ -213,10 +213,10 @@ def shard_spans(num_records: int) -> list[tuple[int, int]]:
     return [(start, min(start + SHARD_SIZE, num_records)) for start in range(0, num_records, SHARD_SIZE)]
 
 
-def code_hash(corpus: type[EcgCorpus]) -> str:
-    """Hashes the source of what shapes a corpus' rows: its module, those of its bases, and all that these draw on."""
+def code_hash(modules: Iterable[str]) -> str:
+    """Hashes the source of modules, given by name, and of all of the library that these draw on."""
     sources: dict[str, str] = {}
-    names = [base.__module__ for base in corpus.__mro__ if issubclass(base, EcgCorpus)]
+    names = list(modules)
     while names:
         module = sys.modules[names.pop()]
         if module.__name__ in sources:

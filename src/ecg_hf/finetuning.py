@@ -35,7 +35,7 @@ from ecg_hf.prepared import PreparedSplit, open_corpus
 from ecg_hf.provenance import describe_code, describe_corpus
 from ecg_hf.registry import TASKS, load
 from ecg_hf.results import LabelledSplit, Predictions, base_run, save_results
-from ecg_hf.runs import save_run
+from ecg_hf.runs import label_fields, save_run
 from ecg_hf.tasks.base import Task
 
 HEAD_OF_MODE = {"linear": "linear", "frozen": "attention", "finetune": "linear", "scratch": "linear"}
@@ -213,9 +213,7 @@ def make_classifier(arguments: FinetuningArguments, task: Task) -> EcgForSequenc
     """Loads the backbone, or draws a new one for mode "scratch", and puts a fresh head on it."""
     config = AutoConfig.from_pretrained(
         arguments.model,
-        id2label=dict(enumerate(task.labels)),
-        label2id={label: index for index, label in enumerate(task.labels)},
-        problem_type=task.problem_type,
+        **label_fields(task),
         head=HEAD_OF_MODE[arguments.mode],
     )
     model: EcgForSequenceClassification = AutoModelForSequenceClassification.from_config(config)

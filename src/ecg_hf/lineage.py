@@ -1,6 +1,5 @@
 """Where a model comes from: the run and the results behind its weights, refused where anything is unknown."""
 
-import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from ecg_hf.checkpoints import sha256_of
 from ecg_hf.errors import EcgAccessError, EcgCheckpointError, EcgFormatError, EcgIntegrityError
 
 WEIGHTS = "model.safetensors"
@@ -238,7 +238,7 @@ def check_weights(folder: Path) -> str:
     if broken:
         raise EcgCheckpointError(f"weights must be finite, got NaN or infinity in {broken[:3]}; train again")
     check_manifest(folder)
-    return hash_file(path)
+    return sha256_of(path)
 
 
 def check_manifest(folder: Path) -> None:
@@ -250,18 +250,12 @@ def check_manifest(folder: Path) -> None:
     if WEIGHTS not in promised:
         raise EcgIntegrityError(f"expected {path} to name {WEIGHTS}, it names {sorted(promised)}; write it anew")
     for name, expected in promised.items():
-        found = hash_file(folder / name) if (folder / name).is_file() else "no file"
+        found = sha256_of(folder / name) if (folder / name).is_file() else "no file"
         if found != expected:
             raise EcgIntegrityError(
                 f"manifest.json promises SHA-256 {expected} for {name}, got {found}; "
                 "publish the folder as the run wrote it"
             )
-
-
-def hash_file(path: Path) -> str:
-    """Gives the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _require_keys(content: Any, keys: Sequence[str], where: str) -> None:

@@ -1,20 +1,16 @@
 """A split of a corpus, made ready: every signal as the input contract wants it, at random access."""
 
 import functools
-import hashlib
-import inspect
 import json
 import logging
 import statistics
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg_hf import features, records, resampling
-from ecg_hf.corpus import EcgCorpus, row_to_signal
+from ecg_hf.corpus import EcgCorpus, code_hash
 from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.features import EcgFeatureExtractor
 from ecg_hf.registry import CORPORA, load
@@ -32,7 +28,7 @@ def open_corpus(name: str, config: str | None = None, data_dir: str | None = Non
         data_dir: Folder, zip or URL that holds it; None for a corpus that needs no data.
         fields: Fields of the corpus' own config, such as `num_records` of "synthetic".
     """
-    builder: EcgCorpus = load(CORPORA, name)(config_name=config, data_dir=data_dir, **fields)
+    builder: EcgCorpus = load(CORPORA, name)(dataset_name=name, config_name=config, data_dir=data_dir, **fields)
     return builder
 
 
@@ -65,7 +61,7 @@ class PreparedSplit:
         if self.num_too_short:
             short = np.asarray(rows["record_id"][:])[lengths < num_samples]
             logger.warning("%d records of %s are shorter than a crop and left out: %s", len(short), split, short[:20])
-        self.name = split
+        self.name, self.fingerprint = split, corpus.fingerprint
         self.num_leads = len(extractor.leads)
         self.rows = rows.select(long_enough) if self.num_too_short else rows
         self.signals = self.rows.select_columns(["signal"])
@@ -92,7 +88,8 @@ class PreparedSplit:
     def select(self, indices: Sequence[int]) -> "PreparedSplit":
         """Keeps some records, in the given order."""
         chosen = object.__new__(PreparedSplit)
-        chosen.name, chosen.num_leads, chosen.num_too_short = self.name, self.num_leads, self.num_too_short
+        chosen.name, chosen.fingerprint = self.name, self.fingerprint
+        chosen.num_leads, chosen.num_too_short = self.num_leads, self.num_too_short
         chosen.rows = self.rows.select(indices)
         chosen.signals = chosen.rows.select_columns(["signal"])
         return chosen
@@ -140,8 +137,7 @@ def _extractor(contract: str) -> EcgFeatureExtractor:
 @functools.cache
 def _code_hash() -> str:
     """Stands for the code that makes features, so that features of older code are not read back."""
-    modules = (records, resampling, features, sys.modules[row_to_signal.__module__])
-    return hashlib.sha256("".join(map(inspect.getsource, modules)).encode()).hexdigest()
+    return code_hash([EcgFeatureExtractor.__module__])
 
 
 def _features(row: dict[str, Any], contract: str, code: str) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from pathlib import Path
 from huggingface_hub import HfApi
 
 from ecg_hf.cards import render_card
+from ecg_hf.checkpoints import sha256_of
 from ecg_hf.errors import EcgAccessError, EcgIntegrityError
-from ecg_hf.lineage import WEIGHTS, Lineage, hash_file, read_lineage
+from ecg_hf.lineage import WEIGHTS, Lineage, read_lineage
 
 
 def publish(
@@ -80,7 +81,7 @@ def decide_visibility(lineage: Lineage, private: bool | None) -> bool:
 def assemble(lineage: Lineage, staging: Path) -> None:
     """Copies the files to be published, without paths of this machine, into an empty folder."""
     shutil.copyfile(lineage.folder / WEIGHTS, staging / WEIGHTS)
-    if hash_file(staging / WEIGHTS) != lineage.sha256:
+    if sha256_of(staging / WEIGHTS) != lineage.sha256:
         raise EcgIntegrityError(f"{lineage.folder / WEIGHTS} changed while it was published; wait for the run to end")
     contents = {"config.json": lineage.model, "preprocessor_config.json": lineage.contract, "run.json": lineage.run}
     if lineage.run["kind"] == "finetuning":
