@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,10 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTraining
 
 from ecg_hf import PretrainingArguments, load_corpus, pretrain, row_to_signal
+from ecg_hf.corpus import EcgCorpus
 from ecg_hf.errors import EcgCheckpointError
 from ecg_hf.training import Pretrainer
 
@@ -169,6 +171,23 @@ def test_a_folder_with_another_run_is_not_overwritten(whole_run):
 def test_a_run_is_not_continued_with_other_arguments(whole_run):
     with pytest.raises(EcgCheckpointError, match="with batch_size=4, got 5"):
         pretrain(arguments_for(whole_run, batch_size=5, resume=True))
+
+
+def test_a_run_is_not_continued_with_other_data(whole_run, monkeypatch):
+    monkeypatch.setattr(EcgCorpus, "fingerprint", property(lambda self: "0" * 64))
+    with pytest.raises(EcgCheckpointError, match=r"belongs to a run with data=.*got \['0000"):
+        pretrain(arguments_for(whole_run, resume=True))
+
+
+def test_best_weights_that_an_earlier_run_left_behind_are_not_taken_for_this_runs(whole_run, tmp_path):
+    shutil.copytree(whole_run, tmp_path / "run" / "best")
+    fill = load_file(tmp_path / "run" / "best" / "model.safetensors")
+    save_file(
+        {name: torch.zeros_like(value) for name, value in fill.items()},
+        tmp_path / "run" / "best" / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    assert_same_run(pretrain(arguments_for(tmp_path / "run")), whole_run)
 
 
 def test_micro_batches_add_up_to_the_batch_they_are_part_of(tmp_path):

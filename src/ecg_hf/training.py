@@ -1,6 +1,7 @@
 """Pretraining a pair: the step loop, one log row per step, checkpoints that survive anything."""
 
 import contextlib
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -138,10 +139,14 @@ class Pretrainer:
             )
         if self.accelerator.is_main_process:
             self.log.truncate(self.state.step)
+            if checkpoint is None:
+                # a run that was killed before its first checkpoint may have left its best weights
+                shutil.rmtree(self.best, ignore_errors=True)
         self.accelerator.wait_for_everyone()
 
     def _identity(self) -> dict[str, Any]:
-        return self.arguments.identity() | {"world_size": self.accelerator.num_processes}
+        fingerprints = [split.fingerprint for split in self.train.splits]
+        return self.arguments.identity() | {"world_size": self.accelerator.num_processes, "data": fingerprints}
 
     def _load(self, checkpoint: Path) -> None:
         saved = read_json(checkpoint / "state.json")
@@ -181,13 +186,14 @@ class Pretrainer:
         finite = bool(torch.isfinite(norm))
         self._move(finite)
         self.state.step += 1
-        self.state.seconds += time.perf_counter() - started
+        elapsed = time.perf_counter() - started
+        self.state.seconds += elapsed
         return {
             "step": self.state.step,
             **totals,
             "grad_norm": norm.item() if finite else None,
             "learning_rate": arguments.learning_rate * factor,
-            "crops_per_second": self.batch_size / (time.perf_counter() - started),
+            "crops_per_second": self.batch_size / elapsed,
             "seconds": self.state.seconds,
         }
 
