@@ -29,7 +29,7 @@ def pretrain_small(folder: Path, max_steps: int) -> Path:
     return pretrain(
         PretrainingArguments(
             output_dir=str(folder),
-            size="tiny",
+            size="63k",
             corpus_fields=FIELDS,
             max_steps=max_steps,
             batch_size=32,

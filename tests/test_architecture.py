@@ -15,7 +15,7 @@ STAGES = (
     "label_scores metrics paper plots tasks prepared loader provenance results arguments optimization run_log "
     "interruption training runs finetuning lineage cards publishing"
 ).split()
-SHARED = {"base", "stem", "kernel", "wfdb_header"}
+SHARED = {"base", "stem", "kernel", "masking", "teacher", "predictor", "codebook", "health", "wfdb_header"}
 ROOT = Path(ecg_hf.__file__).parent
 FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py") if path.name != "__init__.py")
 

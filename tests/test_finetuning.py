@@ -24,7 +24,7 @@ def pretrained(tmp_path_factory):
     return pretrain(
         PretrainingArguments(
             output_dir=str(tmp_path_factory.mktemp("pretrained")),
-            size="tiny",
+            size="20k",
             model_fields=["hidden_size=16", "num_layers=1"],
             corpus_fields=CORPUS,
             sampling_rate=100.0,

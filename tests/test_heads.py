@@ -21,7 +21,7 @@ def test_heads_have_the_parameter_counts_of_study_a(num_labels):
 def test_attention_head_equals_attention_written_out():
     torch.manual_seed(0)
     head = AttentionHead(EcgS4Config(hidden_size=8, head_num_heads=2, num_labels=3))
-    head.reset_query()
+    head.reset()
     tokens = torch.randn(2, 5, 8)
     query, keys, values = head.q_proj(head.query)[0, 0], head.k_proj(tokens), head.v_proj(tokens)
     for record in range(2):
@@ -38,7 +38,7 @@ def test_a_head_does_not_care_for_the_order_of_tokens(kind):
     torch.manual_seed(0)
     head = kind(EcgS4Config(hidden_size=16, num_labels=3))
     if kind is AttentionHead:
-        head.reset_query()
+        head.reset()
     tokens = torch.randn(2, 7, 16)
     assert torch.allclose(head(tokens), head(tokens[:, torch.randperm(7)]), atol=1e-6)
 

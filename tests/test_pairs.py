@@ -13,17 +13,25 @@ from transformers import (
 
 from ecg_hf import CLASSIFIERS, PAIRS, EcgFeatureExtractor
 
+# Smaller than the defaults, where a default is made for crops of 2.5 s.
+SHORT = {}
+
+
+def make_config(kind, **fields):
+    """The smallest config there is, over six tokens or more of the batch below."""
+    return kind.config_class(**{**kind.backbone_class.sizes["20k"], **SHORT, **fields})
+
 
 def make_pair(name, **fields):
     pair = PAIRS[name]
-    return pair(pair.config_class(hidden_size=16, num_layers=2, num_labels=5, **fields)).eval()
+    return pair(make_config(pair, num_labels=5, **fields)).eval()
 
 
 @pytest.fixture
 def batch():
     generator = torch.Generator().manual_seed(0)
     labels = torch.tensor([[1.0, 0, 0, 1, float("nan")], [0, 1, 0, 1, 0]])
-    return {"signal": torch.randn(2, 12, 64, generator=generator), "labels": labels}
+    return {"signal": torch.randn(2, 12, 300, generator=generator), "labels": labels}
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -48,7 +56,7 @@ def test_auto_model_gives_the_encoder_of_a_pair_bit_for_bit_at_every_load(name, 
         output = encoder(batch["signal"].to(dtype), output_hidden_states=True)
         assert torch.equal(output.last_hidden_state, expected.last_hidden_state)
         assert torch.equal(output.pooler_output, expected.last_hidden_state.mean(dim=1))
-        assert len(output.hidden_states) == 3
+        assert len(output.hidden_states) == len(encoder.layers) + 1
         assert not [key for key in encoder.state_dict() if "objective" in key]
 
 
@@ -66,7 +74,7 @@ def test_a_classifier_starts_from_the_backbone_of_a_pair(name, batch, tmp_path):
 
 @pytest.mark.parametrize("head", ["linear", "attention"])
 def test_a_classifier_takes_over_the_readout_of_a_supervised_pair_and_keeps_it(head, batch, tmp_path):
-    pair = make_pair("s4-supervised", head=head)
+    pair = make_pair("s4-supervised", head=head, head_num_heads=2)
     pair.save_pretrained(tmp_path / "pair")
     classifier = AutoModelForSequenceClassification.from_pretrained(tmp_path / "pair")
     assert torch.equal(classifier(**batch).loss, pair(**batch).loss)
@@ -79,7 +87,7 @@ def test_a_classifier_takes_over_the_readout_of_a_supervised_pair_and_keeps_it(h
 def test_classifier_survives_save_and_load(name, batch, tmp_path):
     kind = CLASSIFIERS[name]
     labels = {index: f"label {index}" for index in range(5)}
-    config = kind.config_class(hidden_size=16, num_layers=1, id2label=labels, head="attention")
+    config = make_config(kind, id2label=labels, head="attention", head_num_heads=2)
     classifier = kind(config).eval()
     classifier.save_pretrained(tmp_path)
     for _ in range(3):
@@ -98,7 +106,7 @@ def test_loss_reaches_every_trainable_parameter(name, batch):
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_the_classes_of_a_pair_pickle_and_copy(name, batch):
-    config = PAIRS[name].config_class(hidden_size=16)
+    config = make_config(PAIRS[name])
     assert pickle.loads(pickle.dumps(config)).to_dict() == config.to_dict()
     pair = make_pair(name)
     assert torch.equal(copy.deepcopy(pair)(**batch).loss, pair(**batch).loss)
@@ -133,7 +141,7 @@ def test_every_buffer_is_saved_and_no_tensor_hides_outside_parameters_and_buffer
 
 def test_a_frozen_backbone_stays_in_evaluation_mode_without_gradients(batch):
     kind = CLASSIFIERS["s4-cpc"]
-    classifier = kind(kind.config_class(hidden_size=16, num_layers=1, num_labels=5))
+    classifier = kind(make_config(kind, num_labels=5))
     classifier.freeze_backbone()
     before = copy.deepcopy(classifier.backbone.state_dict())
     classifier.train()

@@ -28,7 +28,7 @@ def run_script(name, *words):
 @pytest.fixture(scope="module")
 def road(tmp_path_factory):
     folder = tmp_path_factory.mktemp("road")
-    model = ["--pair", "s4-cpc", "--size", "tiny", "--corpus", "ptbxl", "--corpus_config", "100hz"]
+    model = ["--pair", "s4-cpc", "--size", "200k", "--corpus", "ptbxl", "--corpus_config", "100hz"]
     run_script("pretrain", *model, "--data_dir", PTBXL, "--max_steps", 4, "--output_dir", folder / "model")
     for mode in ("linear", "finetune"):
         task = ["--task", "ptbxl_superdiagnostic", "--corpus_config", "100hz", "--epochs", 2, "--num_resamples", 100]

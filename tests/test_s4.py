@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ecg_hf.backbones.kernel import CHUNK, StateSpace, hippo_legs
-from ecg_hf.backbones.s4 import SIZES, EcgS4Backbone, EcgS4Config, forward_flops, state_space_flops
+from ecg_hf.backbones.s4 import EcgS4Backbone, EcgS4Config, forward_flops, state_space_flops
 
 TINY = {"hidden_size": 16, "num_layers": 2}
 
@@ -24,7 +24,7 @@ def make_backbone(seed=0, **fields):
 def make_space(width=5, state_size=8, bidirectional=False, low_rank=True, trainable=False):
     torch.manual_seed(1)
     space = StateSpace(width, state_size, bidirectional=bidirectional, low_rank=low_rank, trainable=trainable).double()
-    space.reset(0.001, 0.1)
+    space.reset()
     return space
 
 
@@ -209,25 +209,6 @@ def test_study_size_has_the_published_parameter_counts(fields, stem, trunk):
     assert sum(p.numel() for p in backbone.parameters() if p.requires_grad) == stem + trunk
     if fields == {"stem": "linear"}:
         assert stem + trunk + sum(p.numel() for p in nn.Linear(512, 71).parameters()) == 2_183_239
-
-
-@pytest.mark.parametrize(
-    ("size", "causal", "bidirectional"),
-    [
-        ("tiny", 110_592, 113_664),
-        ("small", 745_472, 753_664),
-        ("base", 2_932_736, 2_949_120),
-        ("large", 15_853_568, 15_902_720),
-    ],
-)
-def test_sizes_have_the_parameter_counts_stated_beside_them(size, causal, bidirectional):
-    with torch.device("meta"):
-        found = [
-            sum(p.numel() for p in EcgS4Backbone(EcgS4Config(**SIZES[size], causal=c)).parameters())
-            for c in (True, False)
-        ]
-    assert found == [causal, bidirectional]
-    assert len(SIZES) == 4
 
 
 def test_flops_at_600_samples_are_the_published_1_741_giga():

@@ -24,7 +24,7 @@ MODEL = ["hidden_size=16", "num_layers=1", "num_negatives=8"]
 
 def arguments_for(folder, **changes):
     settings = {
-        "size": "tiny",
+        "size": "20k",
         "model_fields": MODEL,
         "corpus_fields": CORPUS,
         "sampling_rate": 100.0,

@@ -36,7 +36,7 @@ class PretrainingArguments:
 
     output_dir: str = field(metadata={"help": "Folder that becomes the model: weights, config, contract, run.json."})
     pair: str = _say("s4-cpc", "Backbone and objective, a key of ecg_hf.PAIRS.")
-    size: str = _say("base", "One of the backbone's sizes.")
+    size: str = _say("2m", "One of the backbone's sizes.")
     model_fields: list[str] = _say([], "Further fields of the model's config, each name=value.")
     corpus: list[str] = _say(["synthetic"], "Corpora to learn from.")
     corpus_config: list[str] = _say([], "A config for each corpus; its default where this is empty.")

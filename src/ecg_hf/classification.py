@@ -9,7 +9,7 @@ from transformers.core_model_loading import WeightRenaming
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from ecg_hf.backbones.base import Backbone, BackboneConfig, EcgModel
-from ecg_hf.heads import HEADS, AttentionHead, masked_loss
+from ecg_hf.heads import HEADS, masked_loss
 from ecg_hf.pretraining import PAIRS
 from ecg_hf.registry import BACKBONES, load
 
@@ -31,11 +31,6 @@ class EcgForSequenceClassification(EcgModel):
         self.head = HEADS[config.head](config)
         self.backbone_frozen = False
         self.post_init()
-
-    def _init_weights(self, module: Any) -> None:
-        super()._init_weights(module)
-        if isinstance(module, AttentionHead):
-            module.reset_query()
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
         """Saves as transformers does, under the model's own names, also if the head came from a supervised pair.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 
-from ecg_hf.backbones.base import BackboneConfig
+from ecg_hf.backbones.base import BackboneConfig, Drawn
 
 
 class LinearHead(nn.Module):
@@ -26,7 +26,7 @@ class LinearHead(nn.Module):
         return logits
 
 
-class AttentionHead(nn.Module):
+class AttentionHead(Drawn):
     """One learned query attends to the tokens with several heads; no bias, norm or dropout.
 
     Source:
@@ -43,7 +43,7 @@ class AttentionHead(nn.Module):
         self.v_proj = nn.Linear(width, width, bias=False)
         self.out_proj = nn.Linear(width, len(config.id2label or {}), bias=False)
 
-    def reset_query(self) -> None:
+    def reset(self) -> None:
         """Draws the query from N(0, 1 / D), unless it was loaded."""
         init.normal_(self.query, std=1 / math.sqrt(self.query.shape[-1]))
 

@@ -3,8 +3,9 @@
 from dataclasses import make_dataclass
 from typing import Any
 
+import torch
 from huggingface_hub.dataclasses import strict
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForPreTraining
 
 from ecg_hf.backbones.base import Backbone, BackboneConfig, EcgModel
@@ -30,6 +31,14 @@ class Pair(EcgModel):
         self.backbone = self.backbone_class(config)
         self.objective = self.objective_class(config, self.backbone)
         self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, Objective):
+            # transformers walks from the leaves to the root, in the order of __init__: the backbone is ready.
+            module.initialise(self.backbone)
+        else:
+            super()._init_weights(module)
 
     def forward(self, signal: Tensor, labels: Tensor | None = None) -> PretrainingOutput:
         """Computes the loss of signals (B, L, T), with labels (B, C) where the objective uses them."""

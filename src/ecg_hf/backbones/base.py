@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils.generic import ModelOutput
@@ -20,8 +21,7 @@ class BackboneConfig(EcgConfig):
 
     Args:
         num_leads: Leads of the input signal, L.
-        hidden_size: Width of a token, D.
-        num_layers: Layers between the stem and the output.
+        hidden_size: Width of an output token, D.
         causal: Whether token n may depend only on tokens up to n.
         head: Readout of the classifier built on this backbone: "linear" (mean over tokens, then a linear map) or
             "attention" (one learned query attends to the tokens).
@@ -30,10 +30,14 @@ class BackboneConfig(EcgConfig):
 
     num_leads: int = 12
     hidden_size: int = 512
-    num_layers: int = 4
     causal: bool = False
     head: str = "linear"
     head_num_heads: int = 16
+
+    @property
+    def embed_size(self) -> int:
+        """Width of a token between stem and layers."""
+        return self.hidden_size
 
     def validate_head(self) -> None:
         """Checks that the readout exists and that its heads divide the width."""
@@ -53,9 +57,10 @@ class BackboneOutput(ModelOutput):
     Args:
         last_hidden_state: Tokens, (B, N, D).
         pooler_output: Their mean over time, (B, D).
-        hidden_states: The tokens before the first layer and after each, (B, N, D) each; given on request.
+        hidden_states: The tokens before the first layer and after each; given on request.
         layer_outputs: What each layer's mixer alone gave, before dropout, residual and norm, (B, N, D) each; given
-            on request, for objectives that regress inner layers.
+            on request, for objectives that regress inner layers. Layers whose tokens have another width or stride
+            than the output's are left out, so that there are as many as `Backbone.num_layer_outputs`.
     """
 
     last_hidden_state: Tensor | None = None
@@ -65,6 +70,14 @@ class BackboneOutput(ModelOutput):
 
 
 ALIGNMENT = 64  # bytes, of torch's CPU allocations
+
+
+class Drawn(nn.Module):
+    """A module that draws parameters of its own, which are neither a linear map's nor a norm's."""
+
+    def reset(self) -> None:
+        """Draws them with `transformers.initialization`, which leaves alone what was loaded."""
+        raise NotImplementedError
 
 
 class EcgModel(PreTrainedModel):
@@ -100,6 +113,8 @@ class EcgModel(PreTrainedModel):
             if module.bias is not None:
                 bound = 1 / math.sqrt(module.weight[0].numel())
                 init.uniform_(module.bias, -bound, bound)
+        elif isinstance(module, Drawn):
+            module.reset()
         else:
             super()._init_weights(module)
 
@@ -107,32 +122,86 @@ class EcgModel(PreTrainedModel):
 class Backbone(EcgModel):
     """Maps a signal in the unit of its input contract, (B, L, T), to tokens, (B, N, D).
 
-    A subclass names its config, builds its layers and implements `embed` and `encode`. All its buffers are
-    persistent; it knows no objective, label or mask. `sizes` is its one dial: config fields by name of the size.
+    A subclass names its config and builds `stem` (signals to tokens) and `layers` (tokens to tokens and the mixer's
+    output); one whose layers change the width or the stride of tokens overrides what follows from them. All its
+    buffers are persistent; it knows no objective, label or mask. `sizes` is its one dial: config fields by name.
     """
 
     config_class: type[BackboneConfig]
     sizes: ClassVar[dict[str, dict[str, Any]]] = {}
+    stem: nn.Module
+    layers: nn.ModuleList
     # A pair's checkpoint also holds its objective, and a classifier's its head; neither is the backbone's business.
     _keys_to_ignore_on_load_unexpected = [r"^objective\.", r"^head\."]  # noqa: RUF012
 
-    def embed(self, signal: Tensor) -> Tensor:
-        """Turns a signal (B, L, T) into tokens (B, N, D), before any mixing over time beyond the stem's."""
+    @property
+    def embed_stride(self) -> int:
+        """Samples per token between stem and layers."""
         raise NotImplementedError
+
+    @property
+    def stride(self) -> int:
+        """Samples per output token, a multiple of `embed_stride`."""
+        return self.embed_stride
+
+    @property
+    def num_layer_outputs(self) -> int:
+        """How many of the last layers give tokens of the output's width and stride."""
+        return len(self.layers)
+
+    def num_tokens(self, num_samples: int) -> int:
+        """Says how many tokens N a signal of `num_samples` samples T gives."""
+        return -(-num_samples // self.stride)
+
+    def embed(self, signal: Tensor) -> Tensor:
+        """Turns a signal (B, L, T) into tokens (B, T / embed_stride, embed_size), before any mixing but the stem's.
+
+        Raises:
+            ValueError: If the signal has not the shape (B, L, T).
+            TypeError: If it does not hold real numbers.
+        """
+        if signal.dim() != 3 or signal.shape[1] != self.config.num_leads:
+            raise ValueError(
+                f"signal must have the shape (B, {self.config.num_leads}, T), got {tuple(signal.shape)}; "
+                "order the axes as batch, leads, time, or set config.num_leads"
+            )
+        if not signal.is_floating_point():
+            raise TypeError(
+                f"signal must be real numbers in the model's unit, got {signal.dtype}; convert ADC units first"
+            )
+        tokens: Tensor = self.stem(signal.to(self.dtype))
+        return tokens
 
     def encode(
         self, tokens: Tensor, *, output_hidden_states: bool = False, output_layer_outputs: bool = False
     ) -> BackboneOutput:
-        """Mixes tokens (B, N, D) over time."""
-        raise NotImplementedError
+        """Mixes the tokens that `embed` gives over time, to (B, N, D)."""
+        states, outputs = [tokens], []
+        for layer in self.layers:
+            tokens, mixed = layer(tokens)
+            # A list of what nobody asked for would keep it in memory.
+            states += [tokens] if output_hidden_states else []
+            outputs += [mixed] if output_layer_outputs else []
+        tokens = self.finish(tokens)
+        return BackboneOutput(
+            last_hidden_state=tokens,
+            pooler_output=tokens.mean(dim=1),
+            hidden_states=tuple(states) if output_hidden_states else None,
+            layer_outputs=tuple(outputs) if output_layer_outputs else None,
+        )
 
-    def num_tokens(self, num_samples: int) -> int:
-        """Says how many tokens N a signal of `num_samples` samples T gives."""
-        raise NotImplementedError
+    def finish(self, tokens: Tensor) -> Tensor:
+        """Turns the last layer's tokens (B, N, D) into the output; a backbone with a last norm applies it here."""
+        return tokens
 
     def forward_flops(self, num_samples: int) -> int:
         """Counts multiplications and additions of one forward pass over a crop of `num_samples` samples T."""
-        raise NotImplementedError
+        with torch.device("meta"):
+            copy = type(self)(self.config).eval()
+            signal = torch.empty(1, self.config.num_leads, num_samples)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            copy(signal)
+        return int(counter.get_total_flops())
 
     def parameter_groups(self) -> dict[str, list[str]]:
         """Names the parameters of the "stem" and of the "trunk", for layer-wise learning rates."""
@@ -150,8 +219,5 @@ class Backbone(EcgModel):
     ) -> BackboneOutput:
         """Embeds, encodes and pools; further keyword arguments are those transformers passes to every model."""
         tokens = self.embed(signal)
-        return self.encode(
-            tokens,
-            output_hidden_states=bool(output_hidden_states),
-            output_layer_outputs=output_layer_outputs,
-        )
+        wanted = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        return self.encode(tokens, output_hidden_states=bool(wanted), output_layer_outputs=output_layer_outputs)

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import initialization as init
 
+from ecg_hf.backbones.base import Drawn
+
 # Tokens of a chunk: 32 and 50 were the fastest of 32, 50 and 64 at 300, 1250 and 2500 tokens on one CPU core.
 CHUNK = 32
 
@@ -121,7 +123,7 @@ def _versions(tensors: tuple[Tensor, ...]) -> list[int]:
     return [] if any(tensor.is_inference() for tensor in tensors) else [tensor._version for tensor in tensors]
 
 
-class StateSpace(nn.Module):
+class StateSpace(Drawn):
     """A linear map over tokens, one per channel, through a state that follows HiPPO-LegS.
 
     All arithmetic is real: the state is (Re z, Im z) of the kept modes, in which the dynamics contract, so that they
@@ -134,6 +136,7 @@ class StateSpace(nn.Module):
         bidirectional: Whether a second C looks at later tokens: lag -(n + 1) then has the weight k1[n].
         low_rank: Whether the state matrix has its low-rank part (S4) or only the normal one (S4D).
         trainable: Whether the dynamics are parameters (else buffers).
+        steps: Smallest and largest step that is drawn, log-uniformly; one token is one unit of time.
 
     Source:
         Gu et al. 2022 (arXiv:2111.00396); the chunks follow Dao and Gu 2024 (arXiv:2405.21060), section 6.
@@ -145,9 +148,19 @@ class StateSpace(nn.Module):
     B: Tensor
     P: Tensor | None
 
-    def __init__(self, width: int, state_size: int, *, bidirectional: bool, low_rank: bool, trainable: bool):
+    def __init__(
+        self,
+        width: int,
+        state_size: int,
+        *,
+        bidirectional: bool,
+        low_rank: bool = True,
+        trainable: bool = False,
+        steps: tuple[float, float] = (0.001, 0.1),
+    ):
         super().__init__()
         modes = state_size // 2
+        self.steps = steps
         self.trainable = trainable
         self.C = nn.Parameter(torch.empty(1 + bidirectional, width, modes, 2))
         self.D = nn.Parameter(torch.empty(width))
@@ -168,15 +181,10 @@ class StateSpace(nn.Module):
         return {**self.__dict__, "_cache": {}}
 
     @torch.no_grad()
-    def reset(self, dt_min: float, dt_max: float) -> None:
-        """Draws the step, C and D and sets the dynamics to HiPPO-LegS, except for what was loaded.
-
-        Args:
-            dt_min: Smallest step; steps are log-uniform. One token is one unit of time.
-            dt_max: Largest step.
-        """
+    def reset(self) -> None:
+        """Draws the step, C and D and sets the dynamics to HiPPO-LegS, except for what was loaded."""
         eigenvalues, low_rank, drive = hippo_legs(2 * self.frequency.shape[-1])
-        init.uniform_(self.log_dt, math.log(dt_min), math.log(dt_max))
+        init.uniform_(self.log_dt, math.log(self.steps[0]), math.log(self.steps[1]))
         init.copy_(self.log_decay, torch.from_numpy(np.log(-eigenvalues.real)))
         init.copy_(self.frequency, torch.from_numpy(eigenvalues.imag.copy()))
         init.copy_(self.B, torch.view_as_real(torch.from_numpy(drive)))

@@ -5,7 +5,7 @@ from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from ecg_hf.backbones.base import Backbone, BackboneConfig, BackboneOutput
+from ecg_hf.backbones.base import Backbone, BackboneConfig
 from ecg_hf.backbones.kernel import CHUNK, StateSpace
 from ecg_hf.backbones.stem import STEMS
 
@@ -15,6 +15,7 @@ class EcgS4Config(BackboneConfig):
     """Fields of the S4 backbone; the defaults are study A's.
 
     Args:
+        num_layers: Layers between the stem and the output.
         stem: "conv" (four convolutions, two samples per token) or "linear" (one linear map per sample).
         state_size: Size of the real state of a channel; even.
         dropout: Probability that a channel is dropped for a whole crop, twice per layer.
@@ -26,6 +27,7 @@ class EcgS4Config(BackboneConfig):
 
     model_type = "ecg-s4"
 
+    num_layers: int = 4
     stem: str = "conv"
     state_size: int = 8
     dropout: float | int = 0.2
@@ -71,6 +73,7 @@ class EcgS4Layer(GradientCheckpointingLayer):
             bidirectional=not config.causal,
             low_rank=config.low_rank,
             trainable=config.trainable_dynamics,
+            steps=(config.dt_min, config.dt_max),
         )
         self.output_linear = nn.Linear(config.hidden_size, 2 * config.hidden_size)
         self.norm = nn.LayerNorm(config.hidden_size)
@@ -98,13 +101,18 @@ class EcgS4Layer(GradientCheckpointingLayer):
         return values * nn.functional.dropout(mask, self.dropout)
 
 
-# One dial. Parameters, causal and bidirectional: tiny 110,592 and 113,664; small 745,472 and 753,664;
-# base 2,932,736 and 2,949,120 (study A); large 15,853,568 and 15,902,720.
+# One dial: the trainable parameters. "paper-a" is study A's (2,932,736 causal, 2,949,120 bidirectional).
 SIZES = {
-    "tiny": {"hidden_size": 96, "num_layers": 4},
-    "small": {"hidden_size": 256, "num_layers": 4},
-    "base": {"hidden_size": 512, "num_layers": 4},
-    "large": {"hidden_size": 1024, "num_layers": 6},
+    "20k": {"hidden_size": 38, "num_layers": 4},
+    "63k": {"hidden_size": 72, "num_layers": 4},
+    "200k": {"hidden_size": 128, "num_layers": 4},
+    "632k": {"hidden_size": 232, "num_layers": 4},
+    "2m": {"hidden_size": 424, "num_layers": 4},
+    "6.3m": {"hidden_size": 640, "num_layers": 6},
+    "20m": {"hidden_size": 1024, "num_layers": 8},
+    "63m": {"hidden_size": 1536, "num_layers": 12},
+    "200m": {"hidden_size": 2384, "num_layers": 16},
+    "paper-a": {"hidden_size": 512, "num_layers": 4},
 }
 
 
@@ -128,42 +136,10 @@ class EcgS4Backbone(Backbone):
         self.layers = nn.ModuleList(EcgS4Layer(config) for _ in range(config.num_layers))
         self.post_init()
 
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, StateSpace):
-            module.reset(self.config.dt_min, self.config.dt_max)
-
-    def embed(self, signal: Tensor) -> Tensor:
-        """Turns a signal (B, L, T) into tokens (B, N, D)."""
-        if signal.dim() != 3 or signal.shape[1] != self.config.num_leads:
-            raise ValueError(
-                f"signal must have the shape (B, {self.config.num_leads}, T), got {tuple(signal.shape)}; "
-                "order the axes as batch, leads, time, or set config.num_leads"
-            )
-        if not signal.is_floating_point():
-            raise TypeError(
-                f"signal must be real numbers in the model's unit, got {signal.dtype}; convert ADC units first"
-            )
-        tokens: Tensor = self.stem(signal.to(self.dtype))
-        return tokens
-
-    def encode(
-        self, tokens: Tensor, *, output_hidden_states: bool = False, output_layer_outputs: bool = False
-    ) -> BackboneOutput:
-        """Mixes tokens (B, N, D) over time."""
-        states, outputs = [tokens], []
-        for layer in self.layers:
-            tokens, mixed = layer(tokens)
-            # A list of what nobody asked for would keep it in memory.
-            states += [tokens] if output_hidden_states else []
-            outputs += [mixed] if output_layer_outputs else []
-        return BackboneOutput(
-            last_hidden_state=tokens,
-            pooler_output=tokens.mean(dim=1),
-            hidden_states=tuple(states) if output_hidden_states else None,
-            layer_outputs=tuple(outputs) if output_layer_outputs else None,
-        )
+    @property
+    def embed_stride(self) -> int:
+        """Samples per token between stem and layers."""
+        return STEMS[self.config.stem].stride
 
     def undecayed_parameters(self) -> list[str]:
         """Names the parameters of the state spaces."""
@@ -172,10 +148,6 @@ class EcgS4Backbone(Backbone):
     def forward_flops(self, num_samples: int) -> int:
         """Counts multiplications and additions of one forward pass over a crop of `num_samples` samples T."""
         return forward_flops(self.config, num_samples) + state_space_flops(self.config, num_samples)
-
-    def num_tokens(self, num_samples: int) -> int:
-        """Says how many tokens N a signal of `num_samples` samples T gives."""
-        return STEMS[self.config.stem].num_tokens(num_samples)
 
 
 def forward_flops(config: EcgS4Config, num_samples: int) -> int:
@@ -190,7 +162,7 @@ def forward_flops(config: EcgS4Config, num_samples: int) -> int:
     """
     width = config.hidden_size
     stem = config.num_leads * width if config.stem == "linear" else (3 * config.num_leads + 3 * width) * width
-    return 2 * STEMS[config.stem].num_tokens(num_samples) * (stem + config.num_layers * 2 * width**2)
+    return 2 * _num_tokens(config, num_samples) * (stem + config.num_layers * 2 * width**2)
 
 
 def state_space_flops(config: EcgS4Config, num_samples: int) -> int:
@@ -200,8 +172,12 @@ def state_space_flops(config: EcgS4Config, num_samples: int) -> int:
         config: Of the backbone.
         num_samples: Samples T of the crop.
     """
-    num_chunks = -(-STEMS[config.stem].num_tokens(num_samples) // CHUNK)
+    num_chunks = -(-_num_tokens(config, num_samples) // CHUNK)
     directions = 1 if config.causal else 2
     within = num_chunks * CHUNK * (CHUNK + 2 * directions * config.state_size)
     between = (num_chunks - 1) * directions * config.state_size**2
     return 2 * config.num_layers * config.hidden_size * (within + between)
+
+
+def _num_tokens(config: EcgS4Config, num_samples: int) -> int:
+    return -(-num_samples // STEMS[config.stem].stride)

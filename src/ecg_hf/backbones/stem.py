@@ -2,8 +2,6 @@
 
 from torch import Tensor, nn
 
-STRIDE = 2
-
 
 class ConvStem(nn.Module):
     """Four convolutions, of which the first halves the sampling rate; batch norm and ReLU after each.
@@ -18,9 +16,11 @@ class ConvStem(nn.Module):
         Study A (arXiv:2605.12241); 808,960 parameters for 12 leads at width 512.
     """
 
+    stride = 2
+
     def __init__(self, num_leads: int, hidden_size: int):
         super().__init__()
-        first = nn.Conv1d(num_leads, hidden_size, kernel_size=3, stride=STRIDE, padding=1, bias=False)
+        first = nn.Conv1d(num_leads, hidden_size, kernel_size=3, stride=self.stride, padding=1, bias=False)
         rest = (nn.Conv1d(hidden_size, hidden_size, kernel_size=1, bias=False) for _ in range(3))
         self.convs = nn.ModuleList([first, *rest])
         self.norms = nn.ModuleList(nn.BatchNorm1d(hidden_size) for _ in range(4))
@@ -30,11 +30,6 @@ class ConvStem(nn.Module):
         for conv, norm in zip(self.convs, self.norms, strict=True):
             signal = nn.functional.relu(norm(conv(signal)), inplace=True)
         return signal.transpose(1, 2)
-
-    @staticmethod
-    def num_tokens(num_samples: int) -> int:
-        """Says how many tokens N a signal of `num_samples` samples T gives."""
-        return -(-num_samples // STRIDE)
 
 
 class LinearStem(nn.Module):
@@ -48,6 +43,8 @@ class LinearStem(nn.Module):
         The supervised S4 baseline of study A (arXiv:2605.12241).
     """
 
+    stride = 1
+
     def __init__(self, num_leads: int, hidden_size: int):
         super().__init__()
         self.conv = nn.Conv1d(num_leads, hidden_size, kernel_size=1)
@@ -56,11 +53,6 @@ class LinearStem(nn.Module):
         """Turns (B, L, T) into tokens (B, N, D), N = T."""
         tokens: Tensor = self.conv(signal)
         return tokens.transpose(1, 2)
-
-    @staticmethod
-    def num_tokens(num_samples: int) -> int:
-        """Says how many tokens N a signal of `num_samples` samples T gives."""
-        return num_samples
 
 
 STEMS: dict[str, type[ConvStem] | type[LinearStem]] = {"conv": ConvStem, "linear": LinearStem}

@@ -31,7 +31,8 @@ class Objective(nn.Module):
     """Turns a backbone and a batch into a loss, and owns all that is thrown away afterwards.
 
     `fields` is the dataclass of its config fields; `backbone_defaults` says which backbone fields it needs, such as
-    `causal=True`. Its constructor raises ValueError if the backbone's config cannot serve it.
+    `causal=True`. Its constructor raises ValueError if the backbone's config cannot serve it. Its `metrics` always
+    hold those of `health.feature_health`.
     """
 
     fields: ClassVar[type[ObjectiveFields]] = ObjectiveFields
@@ -40,6 +41,14 @@ class Objective(nn.Module):
     def __init__(self, config: BackboneConfig, backbone: Backbone):
         super().__init__()
         self.config = config
+
+    def initialise(self, backbone: Backbone) -> None:
+        """Sets what the objective itself holds, once the backbone is there.
+
+        An objective with parameters or buffers of its own must implement it, with `transformers.initialization`,
+        which leaves alone what was loaded.
+        """
+        raise NotImplementedError
 
     def forward(self, backbone: Backbone, signal: Tensor, labels: Tensor | None = None) -> PretrainingOutput:
         """Computes the loss of a batch of signals (B, L, T), and of labels (B, C) where the objective uses them."""

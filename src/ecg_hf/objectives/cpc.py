@@ -9,6 +9,8 @@ from torch.utils.checkpoint import checkpoint
 
 from ecg_hf.backbones.base import Backbone, BackboneConfig
 from ecg_hf.objectives.base import Objective, ObjectiveFields, PretrainingOutput
+from ecg_hf.objectives.health import feature_health
+from ecg_hf.objectives.masking import evaluation_generator
 
 NEGATIVES = ("sampled", "sequence", "batch")
 # Scores of "batch" negatives are computed for so many pairs at a time, 64 MiB in float32.
@@ -53,6 +55,7 @@ class CPCFields(ObjectiveFields):
 class CPC(Objective):
     """Predicts the stem's token `prediction_offset` steps ahead from a causal context, with one linear map.
 
+    Where a backbone gives fewer tokens than its stem, the mean of the stem's tokens that one covers is predicted.
     Neither positives nor negatives are detached: the stem learns from both.
 
     Source:
@@ -70,7 +73,8 @@ class CPC(Objective):
                 "cpc needs a backbone with causal=True, got causal=False, which sees the tokens it must predict; "
                 "set causal=True"
             )
-        self.predictor = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.predictor = nn.Linear(config.hidden_size, config.embed_size, bias=False)
+        self.reduction = backbone.stride // backbone.embed_stride
 
     def forward(self, backbone: Backbone, signal: Tensor, labels: Tensor | None = None) -> PretrainingOutput:
         """Computes the loss of signals (B, L, T); labels are not used.
@@ -78,24 +82,32 @@ class CPC(Objective):
         Raises:
             ValueError: If a crop has no more tokens than `prediction_offset`.
         """
-        tokens = backbone.embed(signal)
+        embedded = backbone.embed(signal)
+        tokens = self._pool(embedded)
         offset = self.config.prediction_offset
         if tokens.shape[1] <= offset:
             raise ValueError(
                 f"cpc predicts {offset} tokens ahead, so a crop needs more than {offset} tokens, got "
                 f"{tokens.shape[1]}; use longer crops or a smaller prediction_offset"
             )
-        context = self.predictor(backbone.encode(tokens)["last_hidden_state"][:, :-offset])
+        encoded = backbone.encode(embedded)["last_hidden_state"]
+        context = self.predictor(encoded[:, :-offset])
         if self.config.normalize:
             context, tokens = nn.functional.normalize(context, dim=-1), nn.functional.normalize(tokens, dim=-1)
         losses, hits = self._losses(context / self.config.temperature, tokens)
         loss = losses.mean() if self.config.loss_reduction == "mean" else losses.sum(dim=1).mean()
-        return PretrainingOutput(loss=loss, metrics={"accuracy": hits.float().mean().detach()})
+        metrics = {"accuracy": hits.float().mean().detach(), **feature_health(encoded)}
+        return PretrainingOutput(loss=loss, metrics=metrics)
+
+    def _pool(self, tokens: Tensor) -> Tensor:
+        if self.reduction == 1:
+            return tokens
+        pooled = nn.functional.avg_pool1d(tokens.transpose(1, 2), self.reduction, ceil_mode=True)
+        return pooled.transpose(1, 2)
 
     def _losses(self, context: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         if self.config.negatives == "sampled":
-            # In evaluation the same negatives come every time, so that losses of two moments can be compared.
-            generator = None if self.training else torch.Generator(tokens.device).manual_seed(0)
+            generator = evaluation_generator(self.training, tokens.device)
             negatives = draw_negatives(context, tokens.shape[1], self.config.num_negatives, generator)
             return sampled_info_nce(context, tokens, negatives)
         if self.config.negatives == "sequence":

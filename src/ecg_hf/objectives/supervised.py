@@ -7,6 +7,7 @@ from torch import Tensor
 from ecg_hf.backbones.base import Backbone, BackboneConfig
 from ecg_hf.heads import HEADS, masked_loss
 from ecg_hf.objectives.base import Objective, ObjectiveFields, PretrainingOutput
+from ecg_hf.objectives.health import feature_health
 
 
 class Supervised(Objective):
@@ -31,5 +32,6 @@ class Supervised(Objective):
         """
         if labels is None:
             raise ValueError("supervised pretraining needs labels of shape (B, C), got None; choose another objective")
-        logits = self.head(backbone(signal).last_hidden_state)
-        return PretrainingOutput(loss=masked_loss(logits, labels, self.config.problem_type))
+        tokens = backbone(signal)["last_hidden_state"]
+        loss = masked_loss(self.head(tokens), labels, self.config.problem_type)
+        return PretrainingOutput(loss=loss, metrics=feature_health(tokens))

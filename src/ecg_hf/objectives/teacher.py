@@ -1,0 +1,149 @@
+"""The slow copy of a backbone that JEPA, data2vec, DinoSR and HuBERT++ predict from a masked signal."""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import initialization as init
+
+from ecg_hf.backbones.base import Backbone, BackboneConfig, BackboneOutput, Drawn
+from ecg_hf.objectives.base import Objective, ObjectiveFields
+from ecg_hf.objectives.masking import replace_tokens
+
+
+@dataclass
+class TeacherFields(ObjectiveFields):
+    """Config fields of a teacher.
+
+    Args:
+        teacher: "ema" (starts as the student and follows it) or "frozen_random" (another random network that never
+            moves, as in study A's published code, where copy and update match no tensor).
+        teacher_dropout: Whether the teacher drops units and normalises by the batch, as study A's does.
+        ema_decay: Share of itself that the teacher keeps in one update, in the long run.
+        ema_start_decay: The same in the first update; it rises linearly.
+        ema_ramp_steps: Updates over which it rises; 0 for `ema_decay` from the first one, as study A does.
+    """
+
+    teacher: str = "ema"
+    teacher_dropout: bool = False
+    ema_decay: float | int = 0.9996
+    ema_start_decay: float | int = 0.99
+    ema_ramp_steps: int = 10_000
+
+    def validate_teacher(self) -> None:
+        """Checks the choice and the ranges."""
+        if self.teacher not in ("ema", "frozen_random"):
+            raise ValueError(f"teacher must be 'ema' or 'frozen_random', got {self.teacher!r}")
+        if not 0 <= self.ema_start_decay <= self.ema_decay <= 1 or self.ema_ramp_steps < 0:
+            raise ValueError(
+                "teacher decays must satisfy 0 <= ema_start_decay <= ema_decay <= 1 and ema_ramp_steps >= 0, got "
+                f"{self.ema_start_decay}, {self.ema_decay} and {self.ema_ramp_steps}"
+            )
+
+
+class Teacher(Drawn):
+    """An exponential moving average of a backbone. It never trains and never asks for gradients.
+
+    Args:
+        config: Has the fields of `TeacherFields`.
+        student: What it starts as, or, if `config.teacher` says so, only resembles.
+
+    Source:
+        Tarvainen and Valpola 2017 (arXiv:1703.01780); the ramp is that of Baevski et al. 2022 (arXiv:2202.03555).
+    """
+
+    num_updates: Tensor
+
+    def __init__(self, config: Any, student: Backbone):
+        super().__init__()
+        self.config = config
+        self.follows = config.teacher == "ema"
+        self.backbone = copy.deepcopy(student) if self.follows else type(student)(student.config)
+        self.register_buffer("num_updates", torch.zeros((), dtype=torch.int64))
+        self.train()
+
+    def reset(self) -> None:
+        """Starts counting, unless the count was loaded."""
+        init.zeros_(self.num_updates)
+
+    def train(self, mode: bool = True) -> "Teacher":
+        """Stays frozen. `from_pretrained` thaws every parameter and then calls this."""
+        return super().train(mode and self.config.teacher_dropout).requires_grad_(False)
+
+    @torch.no_grad()
+    def copy_from(self, student: Backbone) -> None:
+        """Starts as the student, except for what was loaded."""
+        if self.follows:
+            for slow, fast in zip(_tensors(self.backbone), _tensors(student), strict=True):
+                init.copy_(slow, fast)
+
+    @torch.no_grad()
+    def forward(self, signal: Tensor, **outputs: bool) -> BackboneOutput:
+        """Encodes a signal (B, L, T) that nothing hides."""
+        encoded: BackboneOutput = self.backbone(signal, **outputs)
+        return encoded
+
+    @torch.no_grad()
+    def update(self, student: Backbone) -> None:
+        """Moves every parameter and batch statistic a share `1 - decay` of the way to the student's."""
+        if not self.follows:
+            return
+        decay = self._decay()
+        slow, fast = _averaged(self.backbone), _averaged(student)
+        torch._foreach_mul_(slow, decay)
+        torch._foreach_add_(slow, torch._foreach_mul(fast, 1 - decay))
+        self.num_updates += 1
+
+    def _decay(self) -> Tensor:
+        """Computes the decay of this update on the device, where its count is."""
+        config = self.config
+        progress = (self.num_updates / max(1, config.ema_ramp_steps)).clamp(max=1) if config.ema_ramp_steps else 1.0
+        return torch.as_tensor(config.ema_start_decay + progress * (config.ema_decay - config.ema_start_decay))
+
+
+def _tensors(model: nn.Module) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers()]
+
+
+def _averaged(model: nn.Module) -> list[Tensor]:
+    """Lists what learning moves. Other buffers are constants, and writing them would void what was made from them."""
+    statistics = [
+        buffer
+        for module in model.modules()
+        if isinstance(module, nn.modules.batchnorm._NormBase)
+        for buffer in module.buffers(recurse=False)
+        if buffer.is_floating_point()
+    ]
+    return [*model.parameters(), *statistics]
+
+
+class TeacherObjective(Objective):
+    """The common part of objectives that predict a teacher's view of the whole signal from a masked one.
+
+    Tokens are hidden after the stem, which sees everything, by one learned token.
+    """
+
+    config: Any
+
+    def __init__(self, config: BackboneConfig, backbone: Backbone):
+        super().__init__(config, backbone)
+        self.teacher = Teacher(config, backbone)
+        self.mask_token = nn.Parameter(torch.empty(config.embed_size))
+
+    def initialise(self, backbone: Backbone) -> None:
+        """Draws the mask token from N(0, 1) and lets the teacher start as the student."""
+        init.normal_(self.mask_token)
+        self.teacher.copy_from(backbone)
+
+    def encode_masked(self, backbone: Backbone, signal: Tensor, mask: Tensor) -> Tensor:
+        """Encodes signals (B, L, T) of which the output tokens where `mask` (B, N) holds are hidden, to (B, N, D)."""
+        tokens: Tensor = backbone.encode(replace_tokens(backbone.embed(signal), mask, self.mask_token))[
+            "last_hidden_state"
+        ]
+        return tokens
+
+    def after_step(self, backbone: Backbone) -> None:
+        """Moves the teacher."""
+        self.teacher.update(backbone)
