@@ -5,10 +5,12 @@ from typing import Any
 
 BACKBONES = {
     "s4": "ecg_hf.backbones.s4:EcgS4Backbone",
+    "transformer": "ecg_hf.backbones.transformer:EcgTransformerBackbone",
 }
 
 OBJECTIVES = {
     "cpc": "ecg_hf.objectives.cpc:CPC",
+    "masked": "ecg_hf.objectives.masked:Masked",
     "supervised": "ecg_hf.objectives.supervised:Supervised",
 }
 
