@@ -20,6 +20,7 @@ FREE_ARGUMENTS = {
     "checkpoint_steps",
     "num_checkpoints",
     "max_nonfinite_steps",
+    "on_collapse",
 }
 
 
@@ -67,6 +68,8 @@ class PretrainingArguments:
     checkpoint_steps: int = _say(500, "Steps between checkpoints.")
     num_checkpoints: int = _say(2, "How many checkpoints to keep.")
     max_nonfinite_steps: int = _say(10, "Stop after so many steps in a row whose gradient is not finite.")
+    on_collapse: str = _say("warn", "When representations no longer differ: warn, stop or ignore.")
+    collapse_patience: int = _say(100, "Steps in a row after which that is so.")
     resume: bool = _say(False, "Continue from the newest whole checkpoint in output_dir, if there is one.")
     trackers: list[str] = _say([], "Any of tensorboard, trackio, wandb.")
 
@@ -76,6 +79,7 @@ class PretrainingArguments:
             "schedule": ("cosine", "constant"),
             "mixed_precision": ("no", "bf16", "fp16"),
             "normalization": ("none", "record", "corpus"),
+            "on_collapse": ("warn", "stop", "ignore"),
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:

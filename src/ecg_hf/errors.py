@@ -27,3 +27,7 @@ class EcgAccessError(EcgError):
 
 class EcgCheckpointError(EcgError):
     """A checkpoint that is incomplete, changed, or belongs to another run."""
+
+
+class EcgCollapseError(EcgError):
+    """A pretraining run whose representations no longer differ from token to token."""

@@ -4,7 +4,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,35 +17,14 @@ from tqdm.auto import tqdm
 
 from ecg_hf.arguments import PretrainingArguments
 from ecg_hf.checkpoints import newest_checkpoint, partial_folder, prune_checkpoints, read_json, seal, write_json
+from ecg_hf.collapse import watch_for_collapse
 from ecg_hf.errors import EcgCheckpointError
 from ecg_hf.interruption import Interruption
 from ecg_hf.loader import PositionedRecords, StepBatches, crop_loader, tile_batches
 from ecg_hf.optimization import LEARNING_RATE_SCALES, learning_rate_factor, parameter_groups
 from ecg_hf.pretraining import Pair
+from ecg_hf.progress import TrainingState
 from ecg_hf.run_log import RunLog
-
-
-@dataclass
-class TrainingState:
-    """Where a run is.
-
-    Args:
-        step: Optimizer steps taken.
-        nonfinite: Steps in a row that were skipped because their gradient was not finite.
-        skipped: All steps that were skipped.
-        best_loss: The best validation loss so far.
-        best_step: The step at which it was seen.
-        waited: Validations since then.
-        seconds: Time spent so far.
-    """
-
-    step: int = 0
-    nonfinite: int = 0
-    skipped: int = 0
-    best_loss: float | None = None
-    best_step: int | None = None
-    waited: int = 0
-    seconds: float = 0.0
 
 
 class Pretrainer:
@@ -102,6 +81,7 @@ class Pretrainer:
         Raises:
             SystemExit: After SIGINT or SIGTERM, with a checkpoint written.
             FloatingPointError: If too many steps in a row have a gradient that is not finite.
+            EcgCollapseError: If representations have collapsed and `arguments.on_collapse` is "stop".
         """
         self._start()
         arguments, main = self.arguments, self.accelerator.is_main_process
@@ -112,6 +92,7 @@ class Pretrainer:
                 if last or (arguments.validation_steps and self.state.step % arguments.validation_steps == 0):
                     row["validation_loss"] = self._validate()
                 self._log(row)
+                self.state.collapsed = watch_for_collapse(row, self.state.collapsed, arguments)
                 bar.update()
                 bar.set_postfix(loss=f"{row['loss']:.4g}")
                 enough = 0 < arguments.early_stopping_patience <= self.state.waited
