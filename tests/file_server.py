@@ -1,5 +1,6 @@
 """A file server for tests, on this machine, that can be told to fail."""
 
+import io
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,18 @@ def serve(folder: Path) -> Iterator[tuple[str, dict[str, list[int]]]]:
             if faults.get(self.path):
                 self.send_error(faults[self.path].pop(0))
                 return None
+            if "Range" in self.headers:
+                return self.send_range(*map(int, self.headers["Range"].removeprefix("bytes=").split("-")))
             return super().send_head()
+
+        def send_range(self, first, last):
+            data = Path(self.translate_path(self.path)).read_bytes()
+            part = data[first : last + 1]
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {first}-{first + len(part) - 1}/{len(data)}")
+            self.send_header("Content-Length", str(len(part)))
+            self.end_headers()
+            return io.BytesIO(part)
 
         def log_message(self, *args):
             """Says nothing."""

@@ -12,7 +12,8 @@ from ecg_hf import FinetuningArguments, PretrainingArguments, finetune, load_cor
 from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.features import EcgFeatureExtractor
 from ecg_hf.finetuning import EpochOfCrops, LabelledSplit, RandomCrops, Tiles, by_record, share_of_patients
-from ecg_hf.prepared import PreparedSplit, open_corpus
+from ecg_hf.loading import open_corpus
+from ecg_hf.prepared import PreparedSplit
 from ecg_hf.registry import TASKS, load
 
 CORPUS = ["num_records=80", "sampling_rate=100", "seed=1"]

@@ -6,7 +6,8 @@ from ecg_hf.crops import crop_rng, random_crop, tile
 from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.features import EcgFeatureExtractor
 from ecg_hf.loader import PositionedRecords, StepBatches, crop_loader, tile_batches
-from ecg_hf.prepared import PreparedSplit, open_corpus
+from ecg_hf.loading import open_corpus
+from ecg_hf.prepared import PreparedSplit
 from ecg_hf.registry import TASKS, load
 
 FIELDS = {"num_records": 40, "sampling_rate": 100, "seed": 2}

@@ -9,7 +9,9 @@ from file_server import serve
 
 from ecg_hf import root as module
 from ecg_hf.errors import EcgAccessError, EcgError, EcgFormatError, EcgIntegrityError
-from ecg_hf.root import FolderRoot, MissingFileError, ServerRoot, ZipRoot, is_html, open_root
+from ecg_hf.root import CorpusRoot, FolderRoot, MissingFileError, ServerRoot, ZipRoot, open_root
+from ecg_hf.roots import server as server_module
+from ecg_hf.roots.base import is_html
 
 FILES = {"index.csv": b"id\n1\n", "records/1.dat": bytes(range(256)), "records/2.dat": b"\0" * 10}
 SLUG = "toy-a-very-long-name-1.0.0/"
@@ -61,6 +63,33 @@ def test_every_way_of_storing_a_corpus_gives_the_same_bytes(kind, tmp_path, serv
     assert {name: root.read(name) for name in FILES} == FILES
     assert all(root.exists(name) for name in FILES) and not root.exists("records/3.dat")
     assert pickle.loads(pickle.dumps(root)).read("records/1.dat") == FILES["records/1.dat"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "stored", "server"])
+def test_parts_of_a_file_can_be_read_wherever_it_lies(kind, tmp_path, server):
+    big = {**FILES, "big.hdf5": bytes(random.Random(0).randbytes(3_000_000))}
+    if kind == "stored":
+        place_of = tmp_path / "toy.zip"
+        with zipfile.ZipFile(place_of, "w", zipfile.ZIP_STORED) as archive:
+            for name, data in big.items():
+                archive.writestr(name, data)
+    else:
+        write(tmp_path / "served", files=big)
+        place_of = server[0] if kind == "server" else tmp_path / "served"
+    root = open_root(place_of, "index.csv")
+    with root.open("big.hdf5") as file:
+        for start in (2_900_000, 0, 1_500_000):
+            file.seek(start)
+            assert file.read(1000) == big["big.hdf5"][start : start + 1000]
+    with pytest.raises(MissingFileError):
+        root.open("small.hdf5")
+    with pytest.raises(EcgAccessError):
+        root.open("../toy.hdf5")
+
+
+def test_a_compressed_member_is_not_read_in_parts(tmp_path):
+    with pytest.raises(EcgAccessError, match="can only be read whole; unpack the archive"):
+        open_root(write_zip(tmp_path / "toy.zip"), "index.csv").open("records/1.dat")
 
 
 @pytest.mark.parametrize("kind", KINDS[:4])
@@ -135,7 +164,7 @@ def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_too_large_for_memory_is_refused(kind, tmp_path, server, monkeypatch):
     root = open_root(place(kind, tmp_path, server), "index.csv")
-    monkeypatch.setattr(module, "MAX_BYTES", 100)
+    monkeypatch.setattr(CorpusRoot, "max_bytes", 100)
     with pytest.raises(EcgAccessError, match="expected at most 100"):
         root.read("records/1.dat")
     assert root.read("records/2.dat") == FILES["records/2.dat"]
@@ -143,7 +172,7 @@ def test_a_file_too_large_for_memory_is_refused(kind, tmp_path, server, monkeypa
 
 def test_a_zip_bomb_is_refused_before_it_unfolds(tmp_path, monkeypatch):
     root = open_root(write_zip(tmp_path / "bomb.zip", files={"index.csv": b"", "big.dat": b"\0" * 10**7}), "index.csv")
-    monkeypatch.setattr(module, "MAX_BYTES", 10**6)
+    monkeypatch.setattr(CorpusRoot, "max_bytes", 10**6)
     monkeypatch.setattr(zipfile.ZipFile, "read", lambda *args: pytest.fail("unfolded"))
     with pytest.raises(EcgAccessError, match="has 10000000 bytes"):
         root.read("big.dat")
@@ -270,7 +299,7 @@ def test_a_stamp_changes_with_the_file(tmp_path):
 
 @pytest.mark.parametrize("status", [500, 503, 429])
 def test_a_busy_server_is_asked_again(status, tmp_path, server, monkeypatch):
-    monkeypatch.setattr(module, "WAITS_S", (0.0, 0.0))
+    monkeypatch.setattr(server_module, "WAITS_S", (0.0, 0.0))
     url, faults = server
     write(tmp_path / "served")
     faults["/index.csv"] = [status, status]
@@ -291,7 +320,7 @@ def test_a_server_that_asks_for_a_login_is_not_asked_twice(status, tmp_path, ser
 
 
 def test_a_server_that_is_away_is_named(monkeypatch):
-    monkeypatch.setattr(module, "WAITS_S", ())
+    monkeypatch.setattr(server_module, "WAITS_S", ())
     with pytest.raises(EcgAccessError, match=r"http://127\.0\.0\.1:1/index\.csv could not be had"):
         open_root("http://127.0.0.1:1", "index.csv").read("index.csv")
 

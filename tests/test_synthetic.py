@@ -11,8 +11,8 @@ from scipy.ndimage import uniform_filter1d
 from scipy.signal import find_peaks, resample
 
 from ecg_hf.corpora.synthetic import FINDINGS, Synthetic, SyntheticConfig, draw_episode, draw_patient
-from ecg_hf.corpus import load_corpus
 from ecg_hf.heart import ELECTRODES_TO_LEADS, draw_heart
+from ecg_hf.loading import load_corpus
 from ecg_hf.records import LEADS, MISSING
 from ecg_hf.rows import row_to_signal
 from ecg_hf.simulation import Episode, simulate

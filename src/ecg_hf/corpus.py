@@ -1,4 +1,4 @@
-"""What every corpus promises: facts, rows of one schema, splits disjoint by patient, and three ways in."""
+"""What every corpus promises: facts, rows of one schema, splits disjoint by patient."""
 
 import hashlib
 import inspect
@@ -7,26 +7,19 @@ import sys
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from functools import wraps
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import datasets
-import datasets.inspect
-import datasets.load
 from datasets.exceptions import DatasetGenerationError
 
 from ecg_hf.errors import EcgAccessError, EcgError, EcgIntegrityError
 from ecg_hf.records import Record
-from ecg_hf.registry import CORPORA, load
 from ecg_hf.root import CorpusRoot, MissingFileError, open_root
-from ecg_hf.rows import SPLITS, Entry, check_index, encode_row, row_features, row_to_signal
+from ecg_hf.rows import SPLITS, Entry, check_index, encode_row, row_features
 
 SHARD_SIZE = 100  # records; the unit that workers, nodes and processes share out
-PREFIX = "ecg_hf/"  # no account of the Hub can have this name, so nothing there is shadowed
-
-__all__ = ["CorpusConfig", "EcgCorpus", "Entry", "encode_row", "load_corpus", "register_corpora", "row_to_signal"]
 
 logger = logging.getLogger(__name__)
 
@@ -226,70 +219,8 @@ def code_hash(modules: Iterable[str]) -> str:
         except (TypeError, OSError):
             return uuid.uuid4().hex  # typed at a prompt: no source to compare, so never served from a cache
         origins = {str(getattr(value, "__module__", "")) for value in vars(module).values()}
-        names += [name for name in origins if name.startswith(PREFIX.replace("/", "."))]
+        names += [name for name in origins if name.startswith("ecg_hf.")]
     return _sha256(*(sources[name] for name in sorted(sources)))
-
-
-def load_corpus(
-    name: str,
-    config: str | None = None,
-    data_dir: str | Path | None = None,
-    split: str | None = None,
-    *,
-    streaming: bool = False,
-    num_proc: int | None = None,
-    cache_dir: str | Path | None = None,
-    **options: Any,
-) -> Any:
-    """Loads a corpus as `datasets.load_dataset("ecg_hf/<name>")` does, without passing through the Hub's machinery.
-
-    Args:
-        name: Its key in the registry, such as "ptbxl".
-        config: Which of its configs; its default one if None.
-        data_dir: The folder, zip archive or http(s) address of its files, if it needs any.
-        split: Which split; all of them, as a dict, if None.
-        streaming: Whether to read records as they are asked for instead of preparing Arrow files first.
-        num_proc: How many processes prepare the Arrow files.
-        cache_dir: Where the Arrow files go; the place that datasets uses if None.
-        options: Fields of the corpus' config, such as `allow_missing=True`.
-
-    Returns:
-        A Dataset or, if streaming, an IterableDataset; without `split` a dict of them.
-    """
-    if streaming and num_proc is not None:
-        raise ValueError(
-            f"streaming reads in the workers of the loader, so num_proc={num_proc} has no meaning; leave it out"
-        )
-    builder = load(CORPORA, name)(
-        dataset_name=name, config_name=config, data_dir=data_dir and str(data_dir), cache_dir=cache_dir, **options
-    )
-    if streaming:
-        return builder.as_streaming_dataset(split)
-    builder.download_and_prepare(num_proc=num_proc)
-    return builder.as_dataset(split)
-
-
-def register_corpora() -> None:
-    """Lets `datasets.load_dataset("ecg_hf/<key>", data_dir=...)` find the corpora of the registry."""
-    original = datasets.load.dataset_module_factory
-    if hasattr(original, "ecg_hf_original"):
-        return
-
-    @wraps(original)
-    def _find(path: str, *args: Any, **kwargs: Any) -> Any:
-        name = str(path).removeprefix(PREFIX)
-        if name == str(path) or name not in CORPORA:
-            return original(path, *args, **kwargs)
-        if kwargs.get("data_files") is not None:
-            raise ValueError(
-                f"{path} finds its own files; pass the place of the corpus as data_dir instead of data_files"
-            )
-        module = load(CORPORA, name).__module__
-        return datasets.load.DatasetModule(module, "", {"dataset_name": name})
-
-    _find.ecg_hf_original = original  # type: ignore[attr-defined]
-    for module in (datasets.load, datasets.inspect):
-        module.dataset_module_factory = _find
 
 
 def _sha256(*texts: str) -> str:

@@ -29,9 +29,10 @@ from ecg_hf.corpus import EcgCorpus
 from ecg_hf.crops import average_by_record, crop_rng, random_crop, tile
 from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.features import EcgFeatureExtractor
+from ecg_hf.loading import open_corpus
 from ecg_hf.metrics import point_score
 from ecg_hf.optimization import LEARNING_RATE_SCALES, parameter_groups
-from ecg_hf.prepared import PreparedSplit, open_corpus
+from ecg_hf.prepared import PreparedSplit
 from ecg_hf.provenance import describe_code, describe_corpus
 from ecg_hf.registry import TASKS, load
 from ecg_hf.results import LabelledSplit, Predictions, base_run, save_results

@@ -13,23 +13,9 @@ from numpy.typing import NDArray
 from ecg_hf.corpus import EcgCorpus, code_hash
 from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.features import EcgFeatureExtractor
-from ecg_hf.registry import CORPORA, load
 from ecg_hf.tasks.base import Task
 
 logger = logging.getLogger(__name__)
-
-
-def open_corpus(name: str, config: str | None = None, data_dir: str | None = None, **fields: Any) -> EcgCorpus:
-    """Builds the builder of a registered corpus, without reading it yet.
-
-    Args:
-        name: Key of `registry.CORPORA`.
-        config: Name of one of its configs; its default if None.
-        data_dir: Folder, zip or URL that holds it; None for a corpus that needs no data.
-        fields: Fields of the corpus' own config, such as `num_records` of "synthetic".
-    """
-    builder: EcgCorpus = load(CORPORA, name)(dataset_name=name, config_name=config, data_dir=data_dir, **fields)
-    return builder
 
 
 class PreparedSplit:

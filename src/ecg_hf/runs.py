@@ -13,8 +13,9 @@ from ecg_hf.checkpoints import partial_folder, publish_folder, write_json
 from ecg_hf.corpus import EcgCorpus
 from ecg_hf.features import PTBXL_MEAN, PTBXL_STD, EcgFeatureExtractor
 from ecg_hf.loader import PositionedRecords
+from ecg_hf.loading import open_corpus
 from ecg_hf.plots import plot_losses, save_figure
-from ecg_hf.prepared import PreparedSplit, open_corpus
+from ecg_hf.prepared import PreparedSplit
 from ecg_hf.pretraining import PAIRS, Pair
 from ecg_hf.provenance import describe_code, describe_corpus
 from ecg_hf.registry import CORPORA, TASKS, load
