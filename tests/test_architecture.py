@@ -1,7 +1,6 @@
 """The one direction in which modules may import each other, and the size a file may have."""
 
 import ast
-import re
 from pathlib import Path
 
 import pytest
@@ -10,12 +9,25 @@ import ecg_hf
 from ecg_hf import registry
 
 STAGES = (
-    "version registry errors config records quality heart simulation formats root rows corpus corpora resampling "
-    "inputs features crops order backbones heads objectives pretraining classification reference checkpoints bootstrap "
-    "label_scores metrics paper plots tasks prepared loader provenance results arguments optimization run_log "
-    "interruption training runs finetuning lineage cards publishing"
+    "version registry errors config records quality heart simulation formats roots root rows folds corpus corpora "
+    "loading resampling inputs features crops order backbones heads objectives pretraining descriptions classification "
+    "reference_file reference_layout reference_s4 reference_teacher reference_trunks reference_objectives "
+    "reference_values reference export checkpoints bootstrap label_scores metrics paper plots tasks prepared loader "
+    "provenance results arguments collapse optimization run_log interruption progress training runs finetuning "
+    "lineage cards publishing"
 ).split()
-SHARED = {"base", "stem", "kernel", "masking", "teacher", "predictor", "codebook", "health", "wfdb_header"}
+SHARED = {
+    "base",
+    "convolution",
+    "stem",
+    "kernel",
+    "masking",
+    "teacher",
+    "predictor",
+    "codebook",
+    "health",
+    "wfdb_header",
+}
 ROOT = Path(ecg_hf.__file__).parent
 FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py") if path.name != "__init__.py")
 
@@ -62,7 +74,7 @@ def test_every_registered_name_loads(table):
 
 
 def test_an_unregistered_name_is_refused_with_the_list_of_those_there_are():
-    with pytest.raises(KeyError, match=re.escape("'s5' is not registered; choose one of ['s4']")):
+    with pytest.raises(KeyError, match=r"'s5' is not registered; choose one of .*'s4'"):
         registry.load(registry.BACKBONES, "s5")
 
 

@@ -82,7 +82,7 @@ def test_a_backbone_that_is_not_causal_sees_tokens_to_come(name):
     backbone = make(name, causal=False)
     tokens = backbone.embed(draw())
     changed = tokens.clone()
-    changed[:, -1] += 1
+    changed[:, -1] *= -1  # a constant would not survive a layer norm
     with torch.no_grad():
         before, after = (backbone.encode(t).last_hidden_state for t in (tokens, changed))
     assert (before - after)[:, -2].abs().max() > 1e-6
@@ -150,6 +150,7 @@ def test_a_signal_of_another_shape_or_type_is_refused(name):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # inductor itself uses it, torch 2.13
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("causal", [False, True])
 def test_compiled_in_one_graph_it_gives_the_same(name, causal):

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModel
+from transformers import AutoModel, AutoModelForPreTraining
 
-import ecg_hf  # noqa: F401, registers the classes
+from ecg_hf import PAIRS
 
 ROOT = Path(__file__).parents[1]
 PTBXL = ROOT.parent / "shared" / "data" / "ptb-xl"
@@ -69,3 +69,18 @@ def test_the_published_folder_loads_and_tells_no_path_of_this_machine(road):
         assert encoder(torch.zeros(1, 12, 600)).pooler_output.isfinite().all()
     texts = [path.read_text() for path in (road / "published").iterdir() if path.suffix in (".json", ".md")]
     assert not any(str(road) in text or str(PTBXL) in text for text in texts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PAIRS)
+def test_every_pair_goes_the_whole_road(name, tmp_path):
+    data = ["--corpus", "ptbxl", "--corpus_config", "100hz", "--data_dir", PTBXL]
+    task = ["--task", "ptbxl_superdiagnostic"] if name.endswith("supervised") else []
+    steps = ["--max_steps", 2, "--batch_size", 8, "--max_validation_records", 16, "--output_dir", tmp_path / "model"]
+    run_script("pretrain", "--pair", name, "--size", "20k", *data, *task, *steps)
+    assert type(AutoModelForPreTraining.from_pretrained(tmp_path / "model")) is PAIRS[name]
+    assert type(AutoModel.from_pretrained(tmp_path / "model")) is PAIRS[name].backbone_class
+    probe = ["--task", "ptbxl_superdiagnostic", "--corpus_config", "100hz", "--data_dir", PTBXL, "--mode", "finetune"]
+    few = ["--epochs", 1, "--num_resamples", 10, "--output_dir", tmp_path / "probe"]
+    run_script("finetune", *probe, *few, "--model", tmp_path / "model")
+    assert json.loads((tmp_path / "probe" / "results.json").read_text())["scores"]["test"]["macro_auroc"]["value"] > 0

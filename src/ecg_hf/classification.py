@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 from transformers.core_model_loading import WeightRenaming
 from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.utils.generic import can_return_tuple
 
 from ecg_hf.backbones.base import Backbone, BackboneConfig, EcgModel
 from ecg_hf.heads import HEADS, masked_loss
@@ -46,21 +47,30 @@ class EcgForSequenceClassification(EcgModel):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "EcgForSequenceClassification":
-        """Sets training mode; a frozen backbone stays in evaluation mode and asks for no gradient."""
+        """Sets training mode; a frozen backbone stays in evaluation mode and asks for no gradient.
+
+        So does a batch norm that someone else froze: an adapter is saved without the statistics of its model.
+        """
         super().train(mode)
         if self.backbone_frozen:
             self.backbone.train(False).requires_grad_(False)
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and not module.weight.requires_grad:
+                module.train(False)
         return self
 
+    @can_return_tuple  # type: ignore[untyped-decorator]
     def forward(
         self, signal: Tensor, labels: Tensor | None = None, *, output_hidden_states: bool | None = None, **_: Any
     ) -> SequenceClassifierOutput:
-        """Reads signals (B, L, T) out to logits (B, C), with the loss if labels (B, C) are given.
+        """Reads signals (B, L, T) out to logits (B, C), with the loss if labels (B, C), or (B,) if C is 1, are given.
 
         Further keyword arguments, such as a record's id, travel with the batch and are not used.
         """
-        encoded = self.backbone(signal, output_hidden_states=output_hidden_states)
+        encoded = self.backbone(signal, output_hidden_states=output_hidden_states, return_dict=True)
         logits = self.head(encoded.last_hidden_state)
+        if labels is not None and labels.dim() == logits.shape[1] == 1 and labels.is_floating_point():
+            labels = labels[:, None]  # as transformers collates one number per record
         loss = None if labels is None else masked_loss(logits, labels, self.config.problem_type)
         return SequenceClassifierOutput(loss=loss, logits=logits, hidden_states=encoded.hidden_states)
 

@@ -7,6 +7,7 @@ import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForPreTraining
+from transformers.utils.generic import can_return_tuple
 
 from ecg_hf.backbones.base import Backbone, BackboneConfig, EcgModel
 from ecg_hf.features import EcgFeatureExtractor
@@ -40,6 +41,7 @@ class Pair(EcgModel):
         else:
             super()._init_weights(module)
 
+    @can_return_tuple  # type: ignore[untyped-decorator]
     def forward(self, signal: Tensor, labels: Tensor | None = None) -> PretrainingOutput:
         """Computes the loss of signals (B, L, T), with labels (B, C) where the objective uses them."""
         output: PretrainingOutput = self.objective(self.backbone, signal, labels)

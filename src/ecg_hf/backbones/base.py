@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.utils.generic import ModelOutput
+from transformers.utils.generic import ModelOutput, can_return_tuple
 
 from ecg_hf.config import EcgConfig
 
@@ -70,6 +70,8 @@ class BackboneOutput(ModelOutput):
 
 
 ALIGNMENT = 64  # bytes, of torch's CPU allocations
+# What transformers asks of a model's class, and only the class of its backbone can answer.
+_ABILITIES = ("_supports_sdpa", "_supports_flash_attn", "_supports_flex_attn", "_supports_attention_backend")
 
 
 class Drawn(nn.Module):
@@ -91,6 +93,13 @@ class EcgModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     # The models average their loss themselves; with this, Trainer does not multiply it by the accumulation steps.
     accepts_loss_kwargs = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Lets a model that is built on a backbone attend as the backbone can; left alone, it would attend eagerly."""
+        super().__init_subclass__(**kwargs)
+        if "backbone_class" in vars(cls):
+            for ability in _ABILITIES:
+                setattr(cls, ability, getattr(vars(cls)["backbone_class"], ability))
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
@@ -210,10 +219,22 @@ class Backbone(EcgModel):
             groups["stem" if name.startswith("stem.") else "trunk"].append(name)
         return groups
 
+    def adapter_modules(self) -> list[str]:
+        """Names the linear maps and convolutions of the layers that LoRA and its like can adapt.
+
+        They can adapt neither a convolution that pads in a way of its own nor, if they are to be merged, a grouped one.
+        """
+        return [
+            name
+            for name, module in self.layers.named_modules(prefix="layers")
+            if type(module) is nn.Linear or (type(module) is nn.Conv1d and module.groups == 1)
+        ]
+
     def undecayed_parameters(self) -> list[str]:
         """Names the parameters with several dimensions that weight decay must spare, such as those of a state space."""
         return []
 
+    @can_return_tuple  # type: ignore[untyped-decorator]
     def forward(
         self, signal: Tensor, *, output_hidden_states: bool | None = None, output_layer_outputs: bool = False, **_: Any
     ) -> BackboneOutput:

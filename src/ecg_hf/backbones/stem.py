@@ -55,4 +55,43 @@ class LinearStem(nn.Module):
         return tokens.transpose(1, 2)
 
 
+class PatchStem(nn.Module):
+    """One linear map of all samples of all leads in a patch; the last patch is filled up with zeros.
+
+    Args:
+        num_leads: Leads of the signal, L.
+        hidden_size: Width of a token, D.
+        patch_size: Samples of a patch.
+
+    Source:
+        Dosovitskiy et al. 2021 (arXiv:2010.11929), eq. 1, in one dimension; the grid of study B (arXiv:2605.17276).
+    """
+
+    def __init__(self, num_leads: int, hidden_size: int, patch_size: int):
+        super().__init__()
+        self.stride = patch_size
+        self.linear = nn.Linear(num_leads * patch_size, hidden_size)
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """Turns (B, L, T) into tokens (B, N, D), N = ceil(T / patch_size)."""
+        padded = nn.functional.pad(signal, (0, -signal.shape[2] % self.stride))
+        patches = padded.unflatten(2, (-1, self.stride)).transpose(1, 2)
+        tokens: Tensor = self.linear(patches.flatten(2))
+        return tokens
+
+
+Stem = ConvStem | LinearStem | PatchStem
 STEMS: dict[str, type[ConvStem] | type[LinearStem]] = {"conv": ConvStem, "linear": LinearStem}
+PATCH = "patch"
+
+
+def make_stem(name: str, num_leads: int, hidden_size: int, patch_size: int) -> Stem:
+    """Builds the stem `name`: one of `STEMS`, or `PATCH`, the only one with a size of its own.
+
+    Args:
+        name: Of the stem.
+        num_leads: Leads of the signal, L.
+        hidden_size: Width of a token, D.
+        patch_size: Samples of a patch; the other stems have no use for it.
+    """
+    return PatchStem(num_leads, hidden_size, patch_size) if name == PATCH else STEMS[name](num_leads, hidden_size)

@@ -1,5 +1,8 @@
 """Numbers that show whether representations still differ from token to token, or have collapsed."""
 
+import itertools
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -16,23 +19,42 @@ def feature_health(features: Tensor) -> dict[str, Tensor]:
         features: Shape (B, N, D); of more than 4,096 tokens, evenly spaced ones are used.
 
     Returns:
-        "feature_std", the standard deviation over tokens of features of unit length, averaged over channels and
-        multiplied by the root of D: 1 if they point everywhere, 0 if they are all the same; and "effective_rank",
-        from 1 to D, the participation ratio of the eigenvalues of their covariance, (sum)^2 / sum of squares.
+        "feature_std", see the function of that name; and "effective_rank", from 1 to D, the participation ratio of
+        the eigenvalues of their covariance, (sum)^2 / sum of squares; 0 if all are the same.
 
     Source:
-        Chen and He 2021 (arXiv:2011.10566), figure 2, for the first. The second needs no eigenvalues, so it never
-        makes the device wait, unlike the entropy of Roy and Vetterli 2007 (EUSIPCO).
+        Gao et al. 2017 (bioRxiv 214262), the participation ratio. It needs no eigenvalues, so it never makes the
+        device wait, unlike the entropy of Roy and Vetterli 2007 (EUSIPCO).
     """
     with torch.autocast(features.device.type, enabled=False):
-        tokens = features.detach().flatten(0, 1).float()
-        tokens = tokens[:: -(-len(tokens) // MAX_TOKENS)]
-        unit = functional.normalize(tokens, dim=-1)
-        spread = unit.var(dim=0, correction=0).clamp(min=0).sqrt().mean() * features.shape[-1] ** 0.5
-        centred = tokens - tokens.mean(dim=0)
+        tokens = _some(features)
+        # At a norm of 1 the sum of the eigenvalues is 1 too, and no square overflows or vanishes.
+        centred = functional.normalize((tokens - tokens.mean(dim=0)).flatten(), dim=0).view_as(tokens)
         covariance = centred.T @ centred
         rank = covariance.diagonal().sum().square() / covariance.square().sum().clamp(min=1e-20)
-    return {"feature_std": spread, "effective_rank": rank}
+    return {"feature_std": feature_std(features), "effective_rank": rank}
+
+
+@torch.no_grad()
+def feature_std(features: Tensor) -> Tensor:
+    """Measures how differently features (B, N, D) point: a scalar, 1 if everywhere, 0 if all the same way.
+
+    It is the standard deviation over tokens of features of unit length, averaged over channels, times the root of D.
+
+    Source:
+        Chen and He 2021 (arXiv:2011.10566), figure 2.
+    """
+    unit = functional.normalize(_some(features), dim=-1)
+    spread: Tensor = unit.var(dim=0, correction=0).sqrt().mean() * features.shape[-1] ** 0.5
+    return spread
+
+
+def _some(features: Tensor) -> Tensor:
+    """Picks at most 4,096 evenly spaced tokens, in float32, shape (tokens, D)."""
+    tokens = features.detach().flatten(0, 1).float()
+    fewest = -(-len(tokens) // MAX_TOKENS)
+    # A step that shares a factor with N would look at the same few positions of every crop.
+    return tokens[:: next(step for step in itertools.count(fewest) if math.gcd(step, features.shape[1]) == 1)]
 
 
 @torch.no_grad()

@@ -69,9 +69,8 @@ class Masked(Objective):
     def forward(self, backbone: Backbone, signal: Tensor, labels: Tensor | None = None) -> PretrainingOutput:
         """Computes the loss of signals (B, L, T), the mean squared error of hidden samples; labels are not used."""
         hidden = self.draw_mask(signal)
-        tokens = backbone(torch.where(hidden[:, None], self.mask_values[:, None].to(signal.dtype), signal))[
-            "last_hidden_state"
-        ]
+        masked = torch.where(hidden[:, None], self.mask_values[:, None].to(signal.dtype), signal)
+        tokens = backbone(masked, return_dict=True)["last_hidden_state"]
         errors = (self.reconstruct(tokens, signal.shape[-1]).float() - self.target(signal)).square().mean(dim=1)
         loss = (errors * hidden).sum() / hidden.sum().clamp(min=1)
         return PretrainingOutput(loss=loss, metrics={"mask_fraction": hidden.float().mean(), **feature_health(tokens)})

@@ -1,6 +1,7 @@
 """Masks over tokens: drawn on the batch's device, all crops at once, from a generator."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -75,15 +76,38 @@ def sample_spans(
     return reached > 0
 
 
-def expand_mask(mask: Tensor, num_embedded: int) -> Tensor:
-    """Stretches a mask over output tokens (B, N) to one over the embedded tokens that they cover."""
-    repeats = -(-num_embedded // mask.shape[1])
-    return mask.repeat_interleave(repeats, dim=1)[:, :num_embedded]
+def draw_spans(config: Any, tokens: Tensor, *, training: bool) -> Tensor:
+    """Draws the mask over tokens (B, N, D) that a config with the fields of `SpanFields` asks for, (B, N)."""
+    return sample_spans(
+        *tokens.shape[:2],
+        probability=start_probability(config.mask_fraction, config.mask_span),
+        span=config.mask_span,
+        device=tokens.device,
+        generator=evaluation_generator(training, tokens.device),
+    )
 
 
-def replace_tokens(tokens: Tensor, mask: Tensor, mask_token: Tensor) -> Tensor:
-    """Puts a learned token (D,) wherever a mask over output tokens hides an embedded token (B, N, D)."""
-    hidden = expand_mask(mask, tokens.shape[1])
+def expand_mask(mask: Tensor, num_embedded: int, reduction: int) -> Tensor:
+    """Stretches a mask over output tokens to one over the embedded tokens that they cover.
+
+    Args:
+        mask: Shape (B, N).
+        num_embedded: Embedded tokens of a crop, of which the last output token may cover fewer than the others.
+        reduction: Embedded tokens per output token, the quotient of a backbone's strides.
+    """
+    return mask.repeat_interleave(reduction, dim=1)[:, :num_embedded]
+
+
+def replace_tokens(tokens: Tensor, mask: Tensor, mask_token: Tensor, reduction: int = 1) -> Tensor:
+    """Puts a learned token wherever a mask over output tokens hides an embedded token.
+
+    Args:
+        tokens: Embedded tokens, shape (B, ceil(N reduction), D).
+        mask: True where an output token is hidden, shape (B, N).
+        mask_token: Shape (D,).
+        reduction: Embedded tokens per output token.
+    """
+    hidden = expand_mask(mask, tokens.shape[1], reduction)
     return torch.where(hidden[..., None], mask_token.to(tokens.dtype), tokens)
 
 

@@ -1,6 +1,7 @@
 """What turns a student's tokens into predictions of its teacher's."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -71,3 +72,15 @@ class LinearPredictor(nn.Linear):
 
 
 PREDICTORS: dict[str, type[S4Predictor] | type[LinearPredictor]] = {"s4": S4Predictor, "linear": LinearPredictor}
+
+
+def make_predictor(config: Any, num_outputs: int) -> S4Predictor | LinearPredictor:
+    """Builds the predictor that a config with the fields of `PredictorFields` names, from its D to `num_outputs`."""
+    kind = PREDICTORS[config.predictor]
+    return kind(config.hidden_size, num_outputs, config.predictor_state_size, float(config.predictor_dropout))
+
+
+def prediction_losses(predictions: Tensor, targets: Tensor) -> Tensor:
+    """Computes the smooth-L1 loss (beta 1) of predictions (B, N, D), averaged over features, to (B, N) in float32."""
+    losses = nn.functional.smooth_l1_loss(predictions.float(), targets.float(), reduction="none")
+    return losses.mean(dim=-1)

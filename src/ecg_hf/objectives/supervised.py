@@ -32,6 +32,6 @@ class Supervised(Objective):
         """
         if labels is None:
             raise ValueError("supervised pretraining needs labels of shape (B, C), got None; choose another objective")
-        tokens = backbone(signal)["last_hidden_state"]
+        tokens = backbone(signal, return_dict=True)["last_hidden_state"]
         loss = masked_loss(self.head(tokens), labels, self.config.problem_type)
         return PretrainingOutput(loss=loss, metrics=feature_health(tokens))

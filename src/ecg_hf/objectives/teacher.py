@@ -10,6 +10,7 @@ from transformers import initialization as init
 
 from ecg_hf.backbones.base import Backbone, BackboneConfig, BackboneOutput, Drawn
 from ecg_hf.objectives.base import Objective, ObjectiveFields
+from ecg_hf.objectives.health import cosine, feature_health, feature_std
 from ecg_hf.objectives.masking import replace_tokens
 
 
@@ -20,7 +21,8 @@ class TeacherFields(ObjectiveFields):
     Args:
         teacher: "ema" (starts as the student and follows it) or "frozen_random" (another random network that never
             moves, as in study A's published code, where copy and update match no tensor).
-        teacher_dropout: Whether the teacher drops units and normalises by the batch, as study A's does.
+        teacher_dropout: Whether the teacher drops units and normalises by the batch, as study A's does. Its batch
+            norms then also gather statistics of their own.
         ema_decay: Share of itself that the teacher keeps in one update, in the long run.
         ema_start_decay: The same in the first update; it rises linearly.
         ema_ramp_steps: Updates over which it rises; 0 for `ema_decay` from the first one, as study A does.
@@ -82,25 +84,36 @@ class Teacher(Drawn):
     @torch.no_grad()
     def forward(self, signal: Tensor, **outputs: bool) -> BackboneOutput:
         """Encodes a signal (B, L, T) that nothing hides."""
-        encoded: BackboneOutput = self.backbone(signal, **outputs)
-        return encoded
+        return self.backbone.encode(self.backbone.embed(signal), **outputs)
 
     @torch.no_grad()
     def update(self, student: Backbone) -> None:
-        """Moves every parameter and batch statistic a share `1 - decay` of the way to the student's."""
+        """Moves every parameter and batch statistic a share `1 - decay` of the way to the student's.
+
+        Raises:
+            TypeError: If they have fewer than 32 bits: a share of 0.0004 would round to nothing, and the teacher would
+                stand still without a word.
+        """
         if not self.follows:
             return
-        decay = self._decay()
-        slow, fast = _averaged(self.backbone), _averaged(student)
-        torch._foreach_mul_(slow, decay)
-        torch._foreach_add_(slow, torch._foreach_mul(fast, 1 - decay))
+        share = self.share()
+        for slow, fast in zip(_averaged(self.backbone), _averaged(student), strict=True):
+            if slow.dtype.itemsize < 4:
+                raise TypeError(
+                    f"a teacher needs weights of 32 bits to follow its student, got {slow.dtype}; keep the pair in "
+                    "float32 and train it under autocast"
+                )
+            # Exact at both ends: a share of 1 copies, and equal weights stay as they are.
+            slow.lerp_(fast, share.to(slow.dtype))
         self.num_updates += 1
 
-    def _decay(self) -> Tensor:
-        """Computes the decay of this update on the device, where its count is."""
+    def share(self) -> Tensor:
+        """Computes 1 - decay of the next update, on the device, where the count of updates is."""
         config = self.config
-        progress = (self.num_updates / max(1, config.ema_ramp_steps)).clamp(max=1) if config.ema_ramp_steps else 1.0
-        return torch.as_tensor(config.ema_start_decay + progress * (config.ema_decay - config.ema_start_decay))
+        first, last = 1 - (config.ema_start_decay if config.ema_ramp_steps else config.ema_decay), 1 - config.ema_decay
+        ahead = (1 - self.num_updates / max(1, config.ema_ramp_steps)).clamp(min=0)
+        share: Tensor = last + ahead * (first - last)
+        return share
 
 
 def _tensors(model: nn.Module) -> list[Tensor]:
@@ -117,6 +130,11 @@ def _averaged(model: nn.Module) -> list[Tensor]:
         if buffer.is_floating_point()
     ]
     return [*model.parameters(), *statistics]
+
+
+def standardise(tokens: Tensor) -> Tensor:
+    """Brings each token (B, N, D) to mean 0 and variance 1 over its features, in float32."""
+    return nn.functional.layer_norm(tokens.float(), tokens.shape[-1:])
 
 
 class TeacherObjective(Objective):
@@ -139,10 +157,29 @@ class TeacherObjective(Objective):
 
     def encode_masked(self, backbone: Backbone, signal: Tensor, mask: Tensor) -> Tensor:
         """Encodes signals (B, L, T) of which the output tokens where `mask` (B, N) holds are hidden, to (B, N, D)."""
-        tokens: Tensor = backbone.encode(replace_tokens(backbone.embed(signal), mask, self.mask_token))[
-            "last_hidden_state"
-        ]
+        reduction = backbone.stride // backbone.embed_stride
+        embedded = replace_tokens(backbone.embed(signal), mask, self.mask_token, reduction)
+        tokens: Tensor = backbone.encode(embedded)["last_hidden_state"]
         return tokens
+
+    def measure(self, student: Tensor, teacher: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """Says how student and teacher are doing.
+
+        Args:
+            student: Its output, shape (B, N, D), of the masked signal.
+            teacher: Its output, shape (B, N, D), of the whole signal.
+            mask: True where a token is hidden from the student, shape (B, N).
+
+        Returns:
+            The student's health, the teacher's "teacher_feature_std", "teacher_student_cosine", the cosine of their
+            tokens averaged over all of them, and "mask_fraction".
+        """
+        return {
+            **feature_health(student),
+            "teacher_feature_std": feature_std(teacher),
+            "teacher_student_cosine": cosine(student, teacher),
+            "mask_fraction": mask.float().mean(),
+        }
 
     def after_step(self, backbone: Backbone) -> None:
         """Moves the teacher."""
