@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2
 
-.PHONY: demo test test-all check format bench clean
+.PHONY: demo test test-all test-upstream check format bench cards clean
 
 demo: $(INSTALLED)
 	$(RUN) scripts/demo.py --output_dir demo
@@ -15,6 +15,10 @@ test: $(INSTALLED)
 
 test-all: $(INSTALLED)
 	$(PYTEST) -m "not gpu and not network"
+
+test-upstream: $(INSTALLED)
+	$(RUN) tests/upstream/fetch.py
+	$(PYTEST) tests/upstream
 
 check: $(INSTALLED)
 	$(RUN) -m ruff check .
@@ -28,6 +32,9 @@ format: $(INSTALLED)
 
 bench: $(INSTALLED)
 	for script in benchmarks/*.py; do OMP_NUM_THREADS=1 $(RUN) $$script || exit 1; done
+
+cards: $(INSTALLED)
+	$(RUN) scripts/describe.py
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -82,6 +82,9 @@ def pretrain(pair: torch.nn.Module, signals: list[np.ndarray], arguments: argpar
 
 @torch.no_grad()
 def encode(backbone: torch.nn.Module, signals: list[np.ndarray]) -> np.ndarray:
+    """Pools tokens; batch norms first gather statistics of whole crops, whether trained or not."""
+    crops = np.stack([tile(signal, NUM_SAMPLES)[0] for signal in signals[:640]])
+    torch.optim.swa_utils.update_bn(torch.from_numpy(crops).split(64), backbone)
     backbone.eval()
     tiles = [tile(signal, NUM_SAMPLES) for signal in signals]
     pooled = torch.cat([backbone(batch).pooler_output for batch in torch.from_numpy(np.concatenate(tiles)).split(64)])
@@ -139,7 +142,8 @@ def table(arguments: argparse.Namespace, names: list[str]) -> str:
     lines = [
         f"{len(records.unlabelled)} records pretrained on, {len(records.train)} to fit probes, {len(records.test)} of "
         f"{patients} patients to test; {arguments.steps} steps of {arguments.batch_size} crops of {SECONDS:g} s at "
-        f"{RATE} Hz, size {arguments.size}, {arguments.seeds} seeds. Simple features: {interval([simple], None, records)}.",
+        f"{RATE} Hz, size {arguments.size}, {arguments.seeds} seeds.",
+        f"Simple features: {interval([simple], None, records)}.",
         "",
         "| pair | pretrained | untrained | difference | feature std | effective rank | seconds a run |",
         "|---|---|---|---|---|---|---|",
@@ -163,8 +167,8 @@ def main() -> None:
     parser.add_argument("--data", choices=["synthetic", "real"], default="synthetic")
     parser.add_argument("--root", type=Path, help="folder with the real corpora")
     parser.add_argument("--pairs", nargs="*", default=[name for name in PAIRS if not name.endswith("supervised")])
-    parser.add_argument("--size", default="63k")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--size", default="20k")
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--learning_rate", type=float, default=2e-3)
     parser.add_argument("--num_records", type=int, default=2000)

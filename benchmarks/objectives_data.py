@@ -10,18 +10,26 @@ import numpy as np
 import scipy.io
 
 from ecg_hf import EcgFeatureExtractor, load_corpus, row_to_signal
+from ecg_hf.features import PTBXL_MEAN, PTBXL_STD
 from ecg_hf.formats import wfdb
 from ecg_hf.records import LEADS
 from ecg_hf.registry import TASKS, load
 
-CONTRACT = EcgFeatureExtractor(sampling_rate=100, missing_leads="zero", missing_samples="interpolate")
+CONTRACT = EcgFeatureExtractor(
+    sampling_rate=100,
+    normalization="corpus",
+    mean=PTBXL_MEAN,
+    std=PTBXL_STD,
+    missing_leads="zero",
+    missing_samples="interpolate",
+)
 # What of the real folder repeats another part of it: PTB-XL and Chapman come under two and three names.
 REPEATED = ("ptb-xl", "chapman_shaoxing")
 
 
 @dataclass
 class Records:
-    """Signals in mV at 100 Hz, shape (12, T) each.
+    """Signals at 100 Hz, shape (12, T) each, of about mean 0 and deviation 1.
 
     Args:
         unlabelled: To pretrain on.

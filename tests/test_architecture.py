@@ -13,7 +13,7 @@ STAGES = (
     "loading resampling inputs features crops order backbones heads objectives pretraining descriptions classification "
     "reference_file reference_layout reference_s4 reference_teacher reference_trunks reference_objectives "
     "reference_values reference export checkpoints bootstrap label_scores metrics paper plots tasks prepared loader "
-    "provenance results arguments collapse optimization run_log interruption progress training runs finetuning "
+    "provenance results targets arguments collapse optimization run_log interruption progress training runs finetuning "
     "lineage cards publishing"
 ).split()
 SHARED = {
@@ -26,6 +26,15 @@ SHARED = {
     "predictor",
     "codebook",
     "health",
+    "processes",
+    "cohort",
+    "header_comments",
+    "record_tree",
+    "snomed",
+    "label_table",
+    "open_files",
+    "own_records",
+    "tracings",
     "wfdb_header",
 }
 ROOT = Path(ecg_hf.__file__).parent

@@ -17,10 +17,14 @@ def draw(num_samples=300, batch=2, seed=0):
     return torch.randn(batch, 12, num_samples, generator=torch.Generator().manual_seed(seed))
 
 
-def standardised(token):
-    return (token - token.mean()) / (token.var(correction=0) + 1e-5).sqrt()
+def standardised(tokens, over):
+    """Tokens (N, D), each over its channels or each channel over time."""
+    dim = {"token": 1, "time": 0}[over]
+    centred = tokens - tokens.mean(dim=dim, keepdim=True)
+    return centred / (tokens.var(dim=dim, correction=0, keepdim=True) + 1e-5).sqrt()
 
 
+@pytest.mark.parametrize("target_norm", ["time", "token"])
 @pytest.mark.parametrize(
     "name, num_layers, feature_reduction",
     [
@@ -31,8 +35,9 @@ def standardised(token):
         ("resnet-data2vec", 2, "sqrt"),
     ],
 )
-def test_the_loss_equals_a_loop_over_masked_tokens_and_layers(name, num_layers, feature_reduction):
-    pair = make_pair(name, average_top_k_layers=num_layers, feature_reduction=feature_reduction, mask_span=3).eval()
+def test_the_loss_equals_a_loop_over_masked_tokens_and_layers(name, num_layers, feature_reduction, target_norm):
+    fields = {"feature_reduction": feature_reduction, "target_norm": target_norm, "mask_span": 3}
+    pair = make_pair(name, average_top_k_layers=num_layers, **fields).eval()
     signal = draw(300 if name.startswith("s4") else 1000)
     objective, width = pair.objective, pair.config.hidden_size
     with torch.no_grad():
@@ -42,7 +47,7 @@ def test_the_loss_equals_a_loop_over_masked_tokens_and_layers(name, num_layers, 
         predictions = objective.predictor(objective.encode_masked(pair.backbone, signal, mask)).double()
     losses = []
     for crop, token in mask.nonzero().tolist():
-        chosen = [standardised(layer[crop, token].double()) for layer in layers[-num_layers:]]
+        chosen = [standardised(layer[crop].double(), target_norm)[token] for layer in layers[-num_layers:]]
         target = sum(chosen) / len(chosen)
         error = (predictions[crop, token] - target).abs()
         summed = torch.where(error < 1, error.square() / 2, error - 0.5).sum().item()
@@ -55,7 +60,9 @@ def test_the_loss_equals_a_loop_over_masked_tokens_and_layers(name, num_layers, 
 def test_layers_are_captured_before_dropout_residual_and_norm(monkeypatch):
     pair = make_pair().eval()
     seen = []
-    monkeypatch.setattr(data2vec, "average_layers", lambda layers: seen.extend(layers) or average_layers(layers))
+    monkeypatch.setattr(
+        data2vec, "average_layers", lambda layers, over: seen.extend(layers) or average_layers(layers, over)
+    )
     pair(draw())
     teacher = pair.objective.teacher.backbone
     states = teacher(draw(), output_hidden_states=True).hidden_states

@@ -47,6 +47,16 @@ def test_study_a_learns_objective_trunk_and_stem_at_its_three_rates():
     assert rates["backbone.stem.convs.0.weight"] == pytest.approx(3e-5)
 
 
+def test_a_predictor_s_state_space_does_not_decay_and_the_mask_token_learns_as_the_trunk():
+    kind = PAIRS["s4-jepa"]
+    pair = kind(kind.config_class(**kind.backbone_class.sizes["20k"]))
+    groups = parameter_groups(pair, 3e-3, 1e-3, LEARNING_RATE_SCALES["study_a"])
+    settings = {name: (group["lr"], group["weight_decay"]) for group in groups for name in names_of(pair, group)}
+    assert settings["objective.predictor.state_space.C"] == (pytest.approx(3e-3), 0.0)
+    assert settings["objective.predictor.output_linear.weight"] == (pytest.approx(3e-3), 1e-3)
+    assert settings["objective.mask_token"] == (pytest.approx(3e-4), 0.0)
+
+
 def test_a_frozen_backbone_is_in_no_group():
     kind = CLASSIFIERS["s4-cpc"]
     classifier = kind(kind.config_class(hidden_size=16, num_layers=1))

@@ -23,17 +23,16 @@ def draw(num_samples=300, seed=0):
 
 
 def disturb(backbone):
-    """Moves every floating tensor that learning moves, and gives what the batch norms gathered."""
+    """Moves every parameter."""
     with torch.no_grad():
         for parameter in backbone.parameters():
             parameter += torch.rand_like(parameter)
-        for name, buffer in backbone.named_buffers():
-            if "running" in name:
-                buffer += torch.rand_like(buffer)
 
 
 def floating(module):
-    return {key: value.clone() for key, value in module.state_dict().items() if value.is_floating_point()}
+    """What an average moves: everything but counts and what batch norms gather."""
+    state = module.state_dict().items()
+    return {key: value.clone() for key, value in state if value.is_floating_point() and "running" not in key}
 
 
 def assert_same(one, other):
@@ -142,13 +141,13 @@ def test_a_frozen_random_teacher_is_another_network_that_never_moves(name):
 @pytest.mark.parametrize("name", TAUGHT)
 def test_training_reaches_the_student_and_never_the_teacher(name):
     pair = make_pair(name).train()
-    before = copy.deepcopy(pair.objective.teacher.backbone.state_dict())
+    before = floating(pair.objective.teacher.backbone)
     pair.requires_grad_(True).train()
     pair(draw()).loss.backward()
     teacher = list(pair.objective.teacher.parameters())
     assert teacher and not any(parameter.requires_grad or parameter.grad is not None for parameter in teacher)
     assert all(parameter.grad is not None for parameter in pair.parameters() if parameter.requires_grad)
-    assert_same(pair.objective.teacher.backbone.state_dict(), before)
+    assert_same(floating(pair.objective.teacher.backbone), before)
     pair.after_step()
     assert pair.objective.teacher.num_updates == 1
 
@@ -200,8 +199,26 @@ def test_a_teacher_stays_frozen_and_in_its_mode(dropout, tmp_path):
         for mode in (True, False, True):
             pair.train(mode)
             assert not any(parameter.requires_grad for parameter in teacher.parameters())
-            assert {module.training for module in teacher.modules()} == {mode and dropout}
+            norms = {module for module in teacher.modules() if isinstance(module, torch.nn.BatchNorm1d)}
+            assert norms and {module.training for module in norms} == {mode}
+            assert {module.training for module in set(teacher.modules()) - norms} == {mode and dropout}
             assert pair.backbone.training == mode
+
+
+@pytest.mark.parametrize("name", ["s4-jepa", "resnet-data2vec"])
+def test_a_teacher_gathers_statistics_of_whole_signals_and_goes_by_the_batch_in_training(name):
+    pair = make_pair(name).train()
+    teacher, signal = pair.objective.teacher, 5 * draw(600)
+    pair(signal)
+    before = {key: value for key, value in make_pair(name).backbone.state_dict().items() if "running_var" in key}
+    gathered = {key: value for key, value in teacher.backbone.state_dict().items() if "running_var" in key}
+    assert gathered.keys() == before.keys()
+    assert all(not torch.equal(value, before[key]) for key, value in gathered.items())
+    pair.after_step()
+    assert all(torch.equal(teacher.backbone.state_dict()[key], value) for key, value in gathered.items())
+    pair.eval()
+    together, alone = teacher(signal)["last_hidden_state"][:1], teacher(signal[:1])["last_hidden_state"]
+    torch.testing.assert_close(together, alone, rtol=1e-3, atol=1e-4)
 
 
 def test_a_teacher_in_evaluation_mode_gives_the_same_at_every_call():
@@ -297,10 +314,11 @@ def test_the_cosine_tells_a_teacher_that_follows_from_one_that_does_not():
     assert cosines["ema"] == pytest.approx(1, abs=1e-5) and abs(cosines["frozen_random"]) < 0.5
 
 
-def test_standardised_tokens_have_no_mean_and_a_variance_of_one():
-    tokens = 3 * torch.randn(2, 5, 64) + 2
-    expected = (tokens - tokens.mean(2, keepdim=True)) / tokens.var(2, keepdim=True, correction=0).sqrt()
-    torch.testing.assert_close(standardise(tokens), expected, rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("over, dim", [("token", 2), ("time", 1)])
+def test_standardised_tokens_have_no_mean_and_a_variance_of_one(over, dim):
+    tokens = 3 * torch.randn(2, 50, 64) + 2
+    expected = (tokens - tokens.mean(dim, keepdim=True)) / tokens.var(dim, keepdim=True, correction=0).sqrt()
+    torch.testing.assert_close(standardise(tokens, over), expected, rtol=1e-4, atol=1e-5)
     assert standardise(tokens.bfloat16()).dtype == torch.float32
 
 

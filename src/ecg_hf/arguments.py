@@ -106,6 +106,7 @@ class FinetuningArguments:
     corpus_config: str | None = _say(None, "Config of the corpus; the task's default if not given.")
     corpus_fields: list[str] = _say([], "Fields for the builder of a computed corpus, each name=value.")
     unlabelled: str | None = _say(None, "drop or zero: records without a label of the task; the task's default.")
+    vocabulary: str | None = _say(None, "train or all (study A): where labels are counted that must be frequent.")
     epochs: int = _say(100, "Passes over the training records, one random crop each.")
     fraction: float = _say(1.0, "Share of the training patients to use; a larger share contains a smaller one.")
     batch_size: int = _say(64, "Crops per step.")
@@ -124,6 +125,8 @@ class FinetuningArguments:
             raise ValueError(f"fraction must be above 0 and at most 1, got {self.fraction}")
         if self.unlabelled not in (None, "drop", "zero"):
             raise ValueError(f"unlabelled must be drop or zero, got {self.unlabelled!r}")
+        if self.vocabulary not in (None, "train", "all"):
+            raise ValueError(f"vocabulary must be train or all, got {self.vocabulary!r}")
 
 
 def parse_arguments(kind: type[Arguments], argv: Sequence[str]) -> Arguments:

@@ -40,7 +40,8 @@ class EcgCorpus(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
 
     Facts: `licence` (an SPDX id) and `licence_url`; `access`, what it takes to get the data; `homepage`, `citation`,
     `description`, `data_version`; `patient_level`, whether its splits are disjoint by patient; `label_sets`, the names
-    in each of its label sets, in order; `needs_data_dir`; `marker`, a file that stands in the corpus' own folder only.
+    in each of its label sets, in order; `needs_data_dir`; `marker`, a file that stands in the corpus' own folder only;
+    `unit` of the signals, which is a voltage only if it is "mV"; `num_records` and `num_patients` as published.
     """
 
     BUILDER_CONFIG_CLASS = CorpusConfig
@@ -57,6 +58,9 @@ class EcgCorpus(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
     label_sets: ClassVar[dict[str, tuple[str, ...]]]
     needs_data_dir: ClassVar[bool] = True
     marker: ClassVar[str] = ""
+    unit: ClassVar[Literal["mV", "uncertain mV", "z-score"]] = "mV"
+    num_records: ClassVar[int | None] = None
+    num_patients: ClassVar[int | None] = None
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -92,6 +96,10 @@ class EcgCorpus(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
     def record_files(self, entry: Entry) -> tuple[str, ...]:
         """Names the files of a record, below the root."""
         return (entry.path,) if entry.path else ()
+
+    def canonical_id(self, entry: Entry) -> str:
+        """Names a recording alike in every corpus that holds it, such as "ptbxl:123"."""
+        return f"{self.name}:{entry.record_id}"
 
     @property
     def fingerprint(self) -> str:

@@ -30,8 +30,8 @@ def describe_pair(name: str) -> str:
         [
             f"# {name}",
             "",
-            f"Written by `scripts/describe.py` from the classes `{pair.__name__}` and `{config.__name__}`. It describes an "
-            "architecture, not a trained model: there are no results in it. Research only, not a medical device.",
+            f"Written by `scripts/describe.py` from the classes `{pair.__name__}` and `{config.__name__}`. It "
+            "describes an architecture, not a trained model: there are no results in it. Research only, not a medical device.",
             "",
             f"- model type `{config.model_type}`; `AutoModel` gives `{pair.backbone_class.__name__}`, "
             f"`AutoModelForPreTraining` gives `{pair.__name__}`",
@@ -84,7 +84,7 @@ def _sizes(backbone: type[Backbone], causal: bool) -> list[str]:
         "|---|---|---|---|---|",
     ]
     for size, chosen in backbone.sizes.items():
-        parameters, flops, stride = _cost(backbone, size, causal)
+        parameters, flops, stride = _cost(backbone, size, causal)  # type: ignore[arg-type]
         settings = ", ".join(f"{key}={value}" for key, value in chosen.items())
         lines.append(f"| {size} | {settings} | {parameters:,} | {flops / 1e9:.3g} | {stride} |")
     return lines

@@ -1,9 +1,9 @@
 """A pretrained model on a task: probe or fine-tune it with Trainer, then score it record by record."""
 
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -25,18 +25,15 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from ecg_hf.arguments import FinetuningArguments, parse_fields
 from ecg_hf.classification import EcgForSequenceClassification
-from ecg_hf.corpus import EcgCorpus
 from ecg_hf.crops import average_by_record, crop_rng, random_crop, tile
-from ecg_hf.errors import EcgIntegrityError
-from ecg_hf.features import EcgFeatureExtractor
 from ecg_hf.loading import open_corpus
 from ecg_hf.metrics import point_score
 from ecg_hf.optimization import LEARNING_RATE_SCALES, parameter_groups
-from ecg_hf.prepared import PreparedSplit
 from ecg_hf.provenance import describe_code, describe_corpus
 from ecg_hf.registry import TASKS, load
 from ecg_hf.results import LabelledSplit, Predictions, base_run, save_results
 from ecg_hf.runs import label_fields, save_run
+from ecg_hf.targets import read_splits, require_both_classes, share_of_patients
 from ecg_hf.tasks.base import Task
 
 HEAD_OF_MODE = {"linear": "linear", "frozen": "attention", "finetune": "linear", "scratch": "linear"}
@@ -104,12 +101,12 @@ def finetune(arguments: FinetuningArguments) -> Path:
         EcgError: If the data are not what they should be.
     """
     code = describe_code()
-    task: Task = load(TASKS, arguments.task)
+    task = find_task(arguments)
     extractor = AutoFeatureExtractor.from_pretrained(arguments.model)
     corpus = open_corpus(
         task.corpus, arguments.corpus_config or task.config, arguments.data_dir, **parse_fields(arguments.corpus_fields)
     )
-    splits = {name: labelled_split(corpus, name, task, extractor, arguments) for name in task.splits}
+    task, splits, scale = read_splits(corpus, task, extractor, arguments.unlabelled)
     train, validation, _ = task.splits
     splits[train] = share_of_patients(splits[train], arguments.fraction, arguments.seed)
     require_both_classes(splits[validation], task)
@@ -127,12 +124,20 @@ def finetune(arguments: FinetuningArguments) -> Path:
     run = (
         code
         | describe_run(arguments, model, trainer, len(splits[train].records))
-        | {"corpora": [describe_corpus(corpus, [split.records for split in splits.values()])]}
+        | {"corpora": [describe_corpus(corpus, [split.records for split in splits.values()])], "target_scale": scale}
     )
     save_results(folder, run, task, splits[train], predictions)
     save_run(folder, model, extractor, run)
     shutil.rmtree(folder / "trainer", ignore_errors=True)
     return folder
+
+
+def find_task(arguments: FinetuningArguments) -> Task:
+    """Gives the task that a run names, its labels counted where the run says."""
+    task: Task = load(TASKS, arguments.task)
+    if task.vocabulary is None or arguments.vocabulary is None:
+        return task
+    return replace(task, vocabulary=replace(task.vocabulary, counted=cast(Any, arguments.vocabulary)))
 
 
 def describe_run(
@@ -156,58 +161,6 @@ def describe_run(
         "arguments": asdict(arguments),
         "base": None if arguments.mode == "scratch" else base,
     }
-
-
-def labelled_split(
-    corpus: EcgCorpus, name: str, task: Task, extractor: EcgFeatureExtractor, arguments: FinetuningArguments
-) -> LabelledSplit:
-    """Reads a split with a task's targets; records without a label are dropped or kept as the task or the run says."""
-    records = PreparedSplit(corpus, name, extractor, extractor.num_samples or 0)
-    targets = records.targets(task)
-    num_read = len(records)
-    if (arguments.unlabelled or task.unlabelled) == "drop":
-        labelled = ~np.isnan(targets) if task.problem_type == "regression" else targets > 0
-        kept = np.flatnonzero(labelled.any(axis=1))
-        records, targets = records.select(kept.tolist()), targets[kept]
-    if len(records) == 0:
-        raise EcgIntegrityError(
-            f"no record of split {name!r} has a label of {task.name}; check data_dir, or keep them with unlabelled=zero"
-        )
-    return LabelledSplit(records, targets, num_read - len(records))
-
-
-def require_both_classes(split: LabelledSplit, task: Task) -> None:
-    """Checks that the validation split can tell one epoch from another.
-
-    Raises:
-        EcgIntegrityError: If none of its labels is both present and absent.
-    """
-    positive = split.targets > 0
-    if task.problem_type != "regression" and not (positive.any(axis=0) & ~positive.all(axis=0)).any():
-        raise EcgIntegrityError(
-            f"no label of {task.name} has both classes among the {len(split.targets)} records of split "
-            f"{split.records.name!r}, so no epoch can be chosen; use more records"
-        )
-
-
-def share_of_patients(split: LabelledSplit, fraction: float, seed: int) -> LabelledSplit:
-    """Keeps a random share of the patients with all their records; a larger share contains a smaller one.
-
-    Args:
-        split: The training split.
-        fraction: Share of its patients, above 0 and at most 1.
-        seed: Of the choice.
-    """
-    if fraction == 1:
-        return split
-    owners = [
-        patient if patient is not None else record
-        for patient, record in zip(split.records.patient_ids, split.records.record_ids, strict=True)
-    ]
-    patients = np.unique(owners)
-    chosen = set(np.random.default_rng(seed).permutation(patients)[: max(1, round(fraction * len(patients)))])
-    kept = [index for index, owner in enumerate(owners) if owner in chosen]
-    return LabelledSplit(split.records.select(kept), split.targets[kept], split.num_dropped)
 
 
 def make_classifier(arguments: FinetuningArguments, task: Task) -> EcgForSequenceClassification:

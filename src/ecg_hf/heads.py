@@ -49,7 +49,7 @@ class AttentionHead(Drawn):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Reads tokens (B, N, D) out to logits (B, C)."""
-        query = self._split(self.q_proj(self.query)).expand(len(tokens), -1, -1, -1)
+        query = self._split(self.q_proj(self.query)).expand(tokens.shape[0], -1, -1, -1)
         pooled = nn.functional.scaled_dot_product_attention(
             query, self._split(self.k_proj(tokens)), self._split(self.v_proj(tokens))
         )

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from ecg_hf.backbones.base import Drawn
 from ecg_hf.classification import EcgForSequenceClassification
 from ecg_hf.pretraining import Pair
 
@@ -36,7 +37,13 @@ def parameter_groups(
     """
     backbone = model.backbone
     part_of = {f"backbone.{name}": part for part, names in backbone.parameter_groups().items() for name in names}
-    undecayed = {f"backbone.{name}" for name in backbone.undecayed_parameters()}
+    part_of["objective.mask_token"] = "trunk"  # as in study A: it is an input of the trunk
+    undecayed = {
+        f"{key}.{name}"
+        for key, module in model.named_modules()
+        if isinstance(module, Drawn) and module.undecayed
+        for name, _ in module.named_parameters()
+    }
     groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

@@ -4,16 +4,21 @@ import functools
 import json
 import logging
 import statistics
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ecg_hf.corpus import EcgCorpus, code_hash
 from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.features import EcgFeatureExtractor
 from ecg_hf.tasks.base import Task
+
+BATCH_SIZE = 10_000  # records whose labels are read at once
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +52,7 @@ class PreparedSplit:
         if self.num_too_short:
             short = np.asarray(rows["record_id"][:])[lengths < num_samples]
             logger.warning("%d records of %s are shorter than a crop and left out: %s", len(short), split, short[:20])
-        self.name, self.fingerprint = split, corpus.fingerprint
+        self.name, self.fingerprint, self.num_unfit = split, corpus.fingerprint, 0
         self.num_leads = len(extractor.leads)
         self.rows = rows.select(long_enough) if self.num_too_short else rows
         self.signals = self.rows.select_columns(["signal"])
@@ -74,32 +79,52 @@ class PreparedSplit:
     def select(self, indices: Sequence[int]) -> "PreparedSplit":
         """Keeps some records, in the given order."""
         chosen = object.__new__(PreparedSplit)
-        chosen.name, chosen.fingerprint = self.name, self.fingerprint
+        chosen.name, chosen.fingerprint, chosen.num_unfit = self.name, self.fingerprint, self.num_unfit
         chosen.num_leads, chosen.num_too_short = self.num_leads, self.num_too_short
         chosen.rows = self.rows.select(indices)
         chosen.signals = chosen.rows.select_columns(["signal"])
         return chosen
+
+    def where(self, mask: NDArray[np.bool_], why: str) -> "PreparedSplit":
+        """Keeps the records for which a mask (R,) is true; the others are counted and logged."""
+        if mask.all():
+            return self
+        left_out = np.asarray(self.record_ids)[~mask]
+        logger.warning("%d records of %s are left out, %s: %s", len(left_out), self.name, why, left_out[:20].tolist())
+        kept = self.select(np.flatnonzero(mask).tolist())
+        kept.num_unfit = self.num_unfit + len(left_out)
+        return kept
+
+    def has(self, label_set: str, name: str = "") -> NDArray[np.bool_]:
+        """Says which records have a label, or any of its set if `name` is empty; shape (R,)."""
+        found = np.zeros(len(self), bool)
+        for record, names, _ in iterate_labels(self.rows, label_set):
+            found[record[pc.equal(names, pa.scalar(name)).to_numpy(zero_copy_only=False)] if name else record] = True
+        return found
 
     def targets(self, task: Task) -> NDArray[np.float32]:
         """Reads out a task's labels.
 
         Returns:
             Shape (R, C): 1 where a record has a label of the task's set and 0 where it has not; for regression the
-            label's value, NaN where there is none.
+            label's value, NaN where there is none. If the absent are unknown, NaN where there is none, 0 where its
+            value is 0 and else 1.
         """
-        regression = task.problem_type == "regression"
-        targets = np.full((len(self), len(task.labels)), np.nan if regression else 0.0, np.float32)
-        column = {label: index for index, label in enumerate(task.labels)}
-        for index, labels in enumerate(self.rows["labels"]):
-            for label in labels:
-                if label["set"] == task.label_set and label["name"] in column:
-                    targets[index, column[label["name"]]] = label["value"] if regression else 1.0
+        regression, unknown = task.problem_type == "regression", task.absent == "unknown"
+        targets = np.full((len(self), len(task.labels)), np.nan if regression or unknown else 0.0, np.float32)
+        labels = pa.array(task.labels, pa.string())
+        for record, names, value in iterate_labels(self.rows, task.label_set):
+            column = pc.index_in(names, labels).fill_null(-1).to_numpy(zero_copy_only=False)
+            told = column >= 0
+            meant = value if regression else (value > 0 if unknown else np.ones_like(value))
+            targets[record[told], column[told]] = meant[told]
         return targets
 
     def counts(self) -> dict[str, int]:
-        """Counts records and patients, and the records that were too short."""
+        """Counts records and patients, the records that were too short, and those that a task did not ask for."""
         patients = {patient for patient in self.patient_ids if patient is not None}
-        return {"num_records": len(self), "num_patients": len(patients), "num_too_short": self.num_too_short}
+        counts = {"num_records": len(self), "num_patients": len(patients), "num_too_short": self.num_too_short}
+        return counts | ({"num_unfit": self.num_unfit} if self.num_unfit else {})
 
     def demographics(self) -> dict[str, float | int | None]:
         """Summarises sex and age (years; the 5th, 50th and 95th percentile of those known)."""
@@ -128,4 +153,30 @@ def _code_hash() -> str:
 
 def _features(row: dict[str, Any], contract: str, code: str) -> dict[str, Any]:
     signal = _extractor(contract).process_row(row)
-    return {"signal": signal.tobytes(), "num_samples": signal.shape[1]}
+    recorded = {"duration_s": row["num_samples"] / row["sampling_rate"], "num_leads": len(row["leads"])}
+    return {"signal": signal.tobytes(), "num_samples": signal.shape[1], **recorded}
+
+
+def iterate_labels(rows: Any, label_set: str) -> Iterator[tuple[NDArray[np.int64], Any, NDArray[np.float32]]]:
+    """Yields the labels of a set, some records at a time: each label's record, (K,), its name and its value."""
+    first = 0
+    for batch in rows.select_columns(["labels"]).with_format("arrow").iter(BATCH_SIZE):
+        lists = pa.concat_arrays(batch["labels"].chunks)
+        labels = lists.flatten()
+        chosen = pc.equal(pc.struct_field(labels, "set"), pa.scalar(label_set))
+        record = pc.list_parent_indices(lists).filter(chosen).to_numpy(zero_copy_only=False) + first
+        labels = labels.filter(chosen)
+        yield record, pc.struct_field(labels, "name"), pc.struct_field(labels, "value").to_numpy(zero_copy_only=False)
+        first += len(lists)
+
+
+def count_labels(rows: Any, task: Task) -> Counter[str]:
+    """Counts the records that have each label of a task's set."""
+    counts: Counter[str] = Counter()
+    for record, names, value in iterate_labels(rows, task.label_set):
+        positive = value > 0 if task.absent == "unknown" else np.ones(len(value), bool)
+        coded = names.dictionary_encode()
+        codes, known = coded.indices.to_numpy(zero_copy_only=False), coded.dictionary.to_pylist()
+        pairs = np.unique(np.stack([record[positive], codes[positive]]), axis=1)
+        counts.update(dict(zip(known, np.bincount(pairs[1], minlength=len(known)).tolist(), strict=True)))
+    return counts

@@ -21,21 +21,44 @@ OBJECTIVES = {
 }
 
 CORPORA = {
+    "challenge2021": "ecg_hf.corpora.challenge2021:Challenge2021",
+    "chapman": "ecg_hf.corpora.chapman:Chapman",
+    "code15": "ecg_hf.corpora.code15:Code15",
+    "code_test": "ecg_hf.corpora.code_test:CodeTest",
+    "cpsc2018": "ecg_hf.corpora.cpsc2018:CPSC2018",
+    "cpsc_extra": "ecg_hf.corpora.cpsc_extra:CPSCExtra",
+    "csv": "ecg_hf.corpora.csv:Csv",
+    "ecg_arrhythmia": "ecg_hf.corpora.ecg_arrhythmia:ECGArrhythmia",
+    "echonext": "ecg_hf.corpora.echonext:EchoNext",
+    "georgia": "ecg_hf.corpora.georgia:Georgia",
+    "hdf5": "ecg_hf.corpora.hdf5:Hdf5",
+    "ningbo": "ecg_hf.corpora.ningbo:Ningbo",
     "ptbxl": "ecg_hf.corpora.ptbxl:PTBXL",
+    "sph": "ecg_hf.corpora.sph:SPH",
     "synthetic": "ecg_hf.corpora.synthetic:Synthetic",
+    "wfdb_folder": "ecg_hf.corpora.wfdb_folder:WfdbFolder",
 }
 
 TASKS = {
+    "chapman": "ecg_hf.tasks.chapman:ALL",
+    "chapman_rhythm": "ecg_hf.tasks.chapman:RHYTHM",
+    "cpsc2018": "ecg_hf.tasks.challenge2021:CPSC2018",
+    "cpsc_extra": "ecg_hf.tasks.challenge2021:CPSC_EXTRA",
+    "echonext": "ecg_hf.tasks.echonext:ECHONEXT",
+    "georgia": "ecg_hf.tasks.challenge2021:GEORGIA",
+    "ningbo": "ecg_hf.tasks.challenge2021:NINGBO",
     "ptbxl_all": "ecg_hf.tasks.ptbxl:ALL",
     "ptbxl_diagnostic": "ecg_hf.tasks.ptbxl:DIAGNOSTIC",
     "ptbxl_form": "ecg_hf.tasks.ptbxl:FORM",
     "ptbxl_rhythm": "ecg_hf.tasks.ptbxl:RHYTHM",
     "ptbxl_subdiagnostic": "ecg_hf.tasks.ptbxl:SUBDIAGNOSTIC",
     "ptbxl_superdiagnostic": "ecg_hf.tasks.ptbxl:SUPERDIAGNOSTIC",
+    "sph": "ecg_hf.tasks.sph:SPH",
     "synthetic": "ecg_hf.tasks.synthetic:SYNTHETIC",
 }
 
 FORMATS = {
+    "csv": "ecg_hf.formats.csv:decode",
     "wfdb": "ecg_hf.formats.wfdb:decode",
     "rare_wfdb": "ecg_hf.formats.rare_wfdb:decode",
 }

@@ -67,7 +67,7 @@ class Predictions:
             self.scores,
             None if None in patients else patients,
             label_names=task.labels,
-            metrics=("mae",) if task.problem_type == "regression" else DEFAULT_METRICS,
+            metrics=("mae", "pooled_mae") if task.problem_type == "regression" else DEFAULT_METRICS,
             num_resamples=num_resamples,
         )
 

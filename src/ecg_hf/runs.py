@@ -19,6 +19,7 @@ from ecg_hf.prepared import PreparedSplit
 from ecg_hf.pretraining import PAIRS, Pair
 from ecg_hf.provenance import describe_code, describe_corpus
 from ecg_hf.registry import CORPORA, TASKS, load
+from ecg_hf.targets import resolve_labels
 from ecg_hf.tasks.base import Task
 from ecg_hf.training import Pretrainer
 
@@ -48,6 +49,7 @@ def pretrain(arguments: PretrainingArguments) -> Path:
     corpora = open_corpora(arguments)
     assert extractor.num_samples is not None
     train, validation = ([PreparedSplit(c, s, extractor, extractor.num_samples) for c in corpora] for s in SPLITS)
+    task = task and resolve_labels(task, corpora, train)
     validation = [split.select(range(min(len(split), arguments.max_validation_records))) for split in validation]
     weights = list(arguments.corpus_weights) or None
     set_seed(arguments.seed)

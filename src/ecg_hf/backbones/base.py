@@ -75,7 +75,12 @@ _ABILITIES = ("_supports_sdpa", "_supports_flash_attn", "_supports_flex_attn", "
 
 
 class Drawn(nn.Module):
-    """A module that draws parameters of its own, which are neither a linear map's nor a norm's."""
+    """A module that draws parameters of its own, which are neither a linear map's nor a norm's.
+
+    Weight decay spares them if `undecayed` says that pulling them to zero is no regularisation.
+    """
+
+    undecayed: ClassVar[bool] = False
 
     def reset(self) -> None:
         """Draws them with `transformers.initialization`, which leaves alone what was loaded."""
@@ -229,10 +234,6 @@ class Backbone(EcgModel):
             for name, module in self.layers.named_modules(prefix="layers")
             if type(module) is nn.Linear or (type(module) is nn.Conv1d and module.groups == 1)
         ]
-
-    def undecayed_parameters(self) -> list[str]:
-        """Names the parameters with several dimensions that weight decay must spare, such as those of a state space."""
-        return []
 
     @can_return_tuple  # type: ignore[untyped-decorator]
     def forward(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -141,6 +141,8 @@ class StateSpace(Drawn):
     Source:
         Gu et al. 2022 (arXiv:2111.00396); the chunks follow Dao and Gu 2024 (arXiv:2405.21060), section 6.
     """
+
+    undecayed: ClassVar[bool] = True
 
     log_dt: Tensor
     log_decay: Tensor

@@ -141,10 +141,6 @@ class EcgS4Backbone(Backbone):
         """Samples per token between stem and layers."""
         return STEMS[self.config.stem].stride
 
-    def undecayed_parameters(self) -> list[str]:
-        """Names the parameters of the state spaces."""
-        return [name for name, _ in self.named_parameters() if ".state_space." in name]
-
     def forward_flops(self, num_samples: int) -> int:
         """Counts multiplications and additions of one forward pass over a crop of `num_samples` samples T."""
         return forward_flops(self.config, num_samples) + state_space_flops(self.config, num_samples)

@@ -2,32 +2,16 @@
 
 import torch
 from torch import Tensor
-from torch import distributed as dist
 from transformers import initialization as init
 
 from ecg_hf.backbones.base import Drawn
 from ecg_hf.objectives.health import perplexity
+from ecg_hf.objectives.processes import sum_over_processes
 
 # Squared distance below which tokens are the same; keeps a choice possible where all are.
 MIN_DISTANCE = 1e-12
 # Keeps shares finite where a code's similarities underflow.
 MIN_SUM = 1e-30
-
-
-def sum_over_processes(values: Tensor) -> Tensor:
-    """Adds values up over all processes, in place; where there is only one, they are the sum."""
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(values)
-    return values
-
-
-def gather_tokens(tokens: Tensor) -> Tensor:
-    """Stacks the tokens (N, D) of all processes, of which each must bring as many, in the order of their ranks."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return tokens
-    gathered = [torch.empty_like(tokens) for _ in range(dist.get_world_size())]
-    dist.all_gather(gathered, tokens.contiguous())
-    return torch.cat(gathered)
 
 
 def one_hot(codes: Tensor, num_codes: int) -> Tensor:

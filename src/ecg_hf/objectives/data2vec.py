@@ -9,11 +9,11 @@ from ecg_hf.backbones.base import Backbone, BackboneConfig
 from ecg_hf.objectives.base import ObjectiveFields, PretrainingOutput
 from ecg_hf.objectives.masking import SpanFields, draw_spans, masked_mean
 from ecg_hf.objectives.predictor import PredictorFields, make_predictor, prediction_losses
-from ecg_hf.objectives.teacher import TeacherFields, TeacherObjective, standardise
+from ecg_hf.objectives.teacher import TargetFields, TeacherFields, TeacherObjective, standardise
 
 
 @dataclass
-class Data2VecFields(TeacherFields, SpanFields, PredictorFields):
+class Data2VecFields(TeacherFields, TargetFields, SpanFields, PredictorFields):
     """Config fields of data2vec.
 
     Args:
@@ -35,11 +35,12 @@ class Data2VecFields(TeacherFields, SpanFields, PredictorFields):
 
 
 class Data2Vec(TeacherObjective):
-    """Predicts the mean of what the mixers of the teacher's last layers gave, each standardised token by token.
+    """Predicts the mean of what the mixers of the teacher's last layers gave, each standardised.
 
     Source:
         Baevski et al. 2022 (arXiv:2202.03555), section 3.3; in the form of study A (arXiv:2605.12241), whose mask is
-        `mask_fraction = 1 - (1 - 0.0065)^10`, whose reduction is "sqrt" and whose decay has no ramp.
+        `mask_fraction = 1 - (1 - 0.0065)^10`, whose targets are standardised over the
+        "token", whose reduction is "sqrt" and whose decay has no ramp.
     """
 
     fields: ClassVar[type[ObjectiveFields]] = Data2VecFields
@@ -53,7 +54,7 @@ class Data2Vec(TeacherObjective):
     def forward(self, backbone: Backbone, signal: Tensor, labels: Tensor | None = None) -> PretrainingOutput:
         """Computes the loss of signals (B, L, T), zero where nothing is hidden; labels are not used."""
         teacher = self.teacher(signal, output_layer_outputs=True)
-        targets = average_layers(teacher["layer_outputs"][-self.num_averaged :])
+        targets = average_layers(teacher["layer_outputs"][-self.num_averaged :], self.config.target_norm)
         mask = draw_spans(self.config, targets, training=self.training)
         tokens = self.encode_masked(backbone, signal, mask)
         losses = prediction_losses(self.predictor(tokens), targets)
@@ -61,9 +62,9 @@ class Data2Vec(TeacherObjective):
         return PretrainingOutput(loss=self.scale * masked_mean(losses, mask), metrics=metrics)
 
 
-def average_layers(layers: tuple[Tensor, ...]) -> Tensor:
-    """Averages layers (B, N, D) once each token of each has mean 0 and variance 1."""
-    total = standardise(layers[0])
+def average_layers(layers: tuple[Tensor, ...], target_norm: str) -> Tensor:
+    """Averages layers (B, N, D) once each is standardised, see `TargetFields`."""
+    total = standardise(layers[0], target_norm)
     for layer in layers[1:]:
-        total = total + standardise(layer)
+        total = total + standardise(layer, target_norm)
     return total / len(layers)

@@ -13,9 +13,8 @@ from ecg_hf.objectives.base import ObjectiveFields, PretrainingOutput
 from ecg_hf.objectives.codebook import Codebook, code_usage, one_hot
 from ecg_hf.objectives.masking import SpanFields, draw_spans, masked_mean
 from ecg_hf.objectives.predictor import PredictorFields, make_predictor
-from ecg_hf.objectives.teacher import TeacherFields, TeacherObjective, standardise
+from ecg_hf.objectives.teacher import TargetFields, TeacherFields, TeacherObjective, standardise
 
-TARGET_NORMS = ("token", "time")
 IDLE_CODES = ("split", "keep", "shrink")
 
 MIN_COUNT = 1e-8  # study A's floor of a code's count
@@ -24,7 +23,7 @@ SPLIT_SHARE = 0.01  # of the distance between an idle code and a busy one
 
 
 @dataclass
-class DinoSRFields(TeacherFields, SpanFields, PredictorFields):
+class DinoSRFields(TeacherFields, TargetFields, SpanFields, PredictorFields):
     """Config fields of DinoSR.
 
     Args:
@@ -33,8 +32,6 @@ class DinoSRFields(TeacherFields, SpanFields, PredictorFields):
             published code uses 1.
         codebook_size: Codes of a codebook.
         codebook_decay: Share of a code's old members that is kept in one step.
-        target_norm: "token" (each of the teacher's tokens has mean 0 and deviation 1, as in study A) or "time" (each
-            of its channels has, over a crop, as in the original).
         idle_codes: What becomes of a code that hardly any token has: "split" (it moves next to a busy one, and they
             share its members), "keep" (it waits) or "shrink" (it moves to zero after some 175 steps, as in study A).
     """
@@ -42,13 +39,10 @@ class DinoSRFields(TeacherFields, SpanFields, PredictorFields):
     num_codebook_layers: int = 2
     codebook_size: int = 256
     codebook_decay: float | int = 0.9
-    target_norm: str = "token"
     idle_codes: str = "split"
 
     def validate_codebook(self) -> None:
         """Checks the choices and ranges."""
-        if self.target_norm not in TARGET_NORMS:
-            raise ValueError(f"target_norm must be one of {TARGET_NORMS}, got {self.target_norm!r}")
         if self.idle_codes not in IDLE_CODES:
             raise ValueError(f"idle_codes must be one of {IDLE_CODES}, got {self.idle_codes!r}")
         if self.num_codebook_layers < 1 or self.codebook_size < 2 or not 0 <= self.codebook_decay < 1:
@@ -91,12 +85,17 @@ class Centroids(Codebook):
         super().reset()
         init.ones_(self.counts)
 
-    @torch.no_grad()
-    def nearest(self, tokens: Tensor) -> Tensor:
-        """Names the code of least Euclidean distance to each token (N, D), to (N,)."""
+    def compared(self) -> Tensor:
+        """Gives the codes as tokens are compared with them, in float32, shape (C, D)."""
         codes = self.codes.float()
         if self.idle_codes == "shrink":
             codes = codes * (self.counts.float() / MIN_COUNT).clamp(max=1)[:, None]
+        return codes
+
+    @torch.no_grad()
+    def nearest(self, tokens: Tensor) -> Tensor:
+        """Names the code of least Euclidean distance to each token (N, D), to (N,)."""
+        codes = self.compared()
         # |x - c|^2 = |x|^2 - 2 (x . c - |c|^2 / 2)
         return torch.addmm(-codes.square().sum(dim=1) / 2, tokens, codes.T).argmax(dim=1)
 
@@ -147,8 +146,8 @@ class DinoSR(TeacherObjective):
 
     Source:
         Liu et al. 2023 (arXiv:2305.10005), equations 3 to 5, with study A's (arXiv:2605.12241) predictor.
-        `mask_fraction=0.063`, `num_codebook_layers=1`, `idle_codes="shrink"`, `ema_ramp_steps=0`,
-        `teacher="frozen_random"` and `teacher_dropout=True` are what its published code does.
+        `mask_fraction=0.063`, `num_codebook_layers=1`, `target_norm="token"`, `idle_codes="shrink"`,
+        `ema_ramp_steps=0`, `teacher="frozen_random"` and `teacher_dropout=True` are what its published code does.
     """
 
     fields: ClassVar[type[ObjectiveFields]] = DinoSRFields
@@ -185,7 +184,7 @@ class DinoSR(TeacherObjective):
         named = []
         for codebook, tokens in zip(self.codebooks, (*inner, teacher["last_hidden_state"]), strict=True):
             with torch.autocast(tokens.device.type, enabled=False):
-                normed = normalise(tokens.float(), self.config.target_norm)
+                normed = standardise(tokens, self.config.target_norm)
                 codes = codebook.nearest(normed.flatten(0, 1))
                 if self.training:
                     codebook.collect(one_hot(codes, self.config.codebook_size), normed.flatten(0, 1))
@@ -198,10 +197,3 @@ class DinoSR(TeacherObjective):
         super().after_step(backbone)
         for codebook in self.codebooks:
             codebook.update()
-
-
-def normalise(tokens: Tensor, target_norm: str) -> Tensor:
-    """Gives tokens (B, N, D) mean 0 and deviation 1, each over its channels ("token") or each channel over "time"."""
-    if target_norm == "token":
-        return Centroids.scale(tokens)
-    return Centroids.scale(tokens.transpose(1, 2)).transpose(1, 2)

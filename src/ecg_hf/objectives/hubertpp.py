@@ -11,16 +11,17 @@ from transformers import initialization as init
 
 from ecg_hf.backbones.base import Backbone, BackboneConfig
 from ecg_hf.objectives.base import ObjectiveFields, PretrainingOutput
-from ecg_hf.objectives.codebook import Codebook, code_usage, gather_tokens, sinkhorn, spread_out
+from ecg_hf.objectives.codebook import Codebook, code_usage, sinkhorn, spread_out
 from ecg_hf.objectives.masking import SpanFields, draw_spans, masked_mean
-from ecg_hf.objectives.teacher import TeacherFields, TeacherObjective
+from ecg_hf.objectives.processes import gather_tokens
+from ecg_hf.objectives.teacher import TargetFields, TeacherFields, TeacherObjective, standardise
 
 # The first prototypes are chosen among so many tokens of a process at most.
 MAX_CANDIDATES = 2**16
 
 
 @dataclass
-class HuBERTppFields(TeacherFields, SpanFields):
+class HuBERTppFields(TeacherFields, TargetFields, SpanFields):
     """Config fields of HuBERT++.
 
     Args:
@@ -120,12 +121,14 @@ def falling(start: float, end: float, progress: Tensor) -> Tensor:
 class HuBERTpp(TeacherObjective):
     """Predicts the teacher's soft codes for every token, most of all where it is hidden, for several codebooks.
 
-    The teacher's codes are balanced within a batch, so they (but not how they are collected) depend on its size.
+    The teacher's codes are balanced within a batch (over all processes in training), so they depend on its size: two
+    micro-batches are not quite one batch. Unless `target_norm` is "time", tokens that all point one way, as those of a
+    young network do, have nearly equal shares of all codes, and the codes then turn into one another.
 
     Source:
         Study A (arXiv:2605.12241), section on HuBERT++, in the manner of Darcet et al. 2025 (CAPI, arXiv:2502.08769).
-        `mask_fraction=0.063`, `ema_ramp_steps=0`, `teacher="frozen_random"` and `teacher_dropout=True` are what its
-        published code does.
+        `mask_fraction=0.063`, `target_norm="token"`, `ema_ramp_steps=0`, `teacher="frozen_random"` and
+        `teacher_dropout=True` are what its published code does; its factor of 10 at `masked_weight=1` is left out.
     """
 
     fields: ClassVar[type[ObjectiveFields]] = HuBERTppFields
@@ -195,7 +198,9 @@ class HuBERTpp(TeacherObjective):
         config = self.config
         temperature = self._temperature(config.teacher_start_temperature, config.teacher_temperature)
         given = []
-        tokens = Prototypes.scale(teacher.float()).flatten(0, 1)
+        # Study A's tokens have length 1 and no other norm.
+        normed = teacher.float() if config.target_norm == "token" else standardise(teacher, config.target_norm)
+        tokens = Prototypes.scale(normed).flatten(0, 1)
         if self.training and not self._has_started:
             self._start(tokens)
         with torch.autocast(teacher.device.type, enabled=False):
@@ -207,7 +212,6 @@ class HuBERTpp(TeacherObjective):
                 given.append(shares.unflatten(0, teacher.shape[:2]))
         return given
 
-    @torch.compiler.disable
     def _start(self, tokens: Tensor) -> None:
         """Chooses the codes among all processes' tokens (N, D) of the first batch; reads from the device, once."""
         self._has_started = bool(self.started)

@@ -8,15 +8,15 @@ from torch import Tensor
 
 from ecg_hf.backbones.base import Backbone, BackboneConfig
 from ecg_hf.objectives.base import ObjectiveFields, PretrainingOutput
-from ecg_hf.objectives.masking import evaluation_generator
+from ecg_hf.objectives.masking import evaluation_generator, masked_mean
 from ecg_hf.objectives.predictor import PredictorFields, make_predictor, prediction_losses
-from ecg_hf.objectives.teacher import TeacherFields, TeacherObjective, standardise
+from ecg_hf.objectives.teacher import TargetFields, TeacherFields, TeacherObjective, standardise
 
 Scale = list[float | int] | tuple[float | int, ...]
 
 
 @dataclass
-class JEPAFields(TeacherFields, PredictorFields):
+class JEPAFields(TeacherFields, TargetFields, PredictorFields):
     """Config fields of JEPA.
 
     Args:
@@ -74,9 +74,8 @@ class JEPA(TeacherObjective):
         generator = evaluation_generator(self.training, signal.device)
         weights, context = sample_blocks(len(signal), teacher.shape[1], self.config, signal.device, generator)
         tokens = self.encode_masked(backbone, signal, ~context)
-        losses = prediction_losses(self.predictor(tokens), standardise(teacher))
-        loss = (losses * weights).sum() / weights.sum()
-        return PretrainingOutput(loss=loss, metrics=self.measure(tokens, teacher, ~context))
+        losses = prediction_losses(self.predictor(tokens), standardise(teacher, self.config.target_norm))
+        return PretrainingOutput(loss=masked_mean(losses, weights), metrics=self.measure(tokens, teacher, ~context))
 
 
 def sample_blocks(
@@ -110,6 +109,7 @@ def sample_blocks(
         )
 
     def blocks(count: int, scale: Scale) -> Tensor:
+        """Draws so many blocks for each crop, (B, count, N)."""
         share = torch.empty((), device=device).uniform_(float(scale[0]), float(scale[1]), generator=generator)
         size = (share * num_tokens).long().clamp(least, num_tokens)
         drawn = torch.rand(num_crops, count, 1, device=device, generator=generator)

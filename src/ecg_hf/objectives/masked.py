@@ -10,7 +10,7 @@ from transformers import initialization as init
 from ecg_hf.backbones.base import Backbone, BackboneConfig
 from ecg_hf.objectives.base import Objective, ObjectiveFields, PretrainingOutput
 from ecg_hf.objectives.health import feature_health
-from ecg_hf.objectives.masking import evaluation_generator
+from ecg_hf.objectives.masking import evaluation_generator, masked_mean
 
 EPSILON = 1e-6  # of a patch's variance, in the input's unit squared; that of He et al. 2022
 
@@ -72,8 +72,9 @@ class Masked(Objective):
         masked = torch.where(hidden[:, None], self.mask_values[:, None].to(signal.dtype), signal)
         tokens = backbone(masked, return_dict=True)["last_hidden_state"]
         errors = (self.reconstruct(tokens, signal.shape[-1]).float() - self.target(signal)).square().mean(dim=1)
-        loss = (errors * hidden).sum() / hidden.sum().clamp(min=1)
-        return PretrainingOutput(loss=loss, metrics={"mask_fraction": hidden.float().mean(), **feature_health(tokens)})
+        return PretrainingOutput(
+            loss=masked_mean(errors, hidden), metrics={"mask_fraction": hidden.float().mean(), **feature_health(tokens)}
+        )
 
     def draw_mask(self, signal: Tensor) -> Tensor:
         """Draws which samples of signals (B, L, T) are hidden, (B, T)."""
@@ -107,7 +108,8 @@ class Masked(Objective):
         mean = patches.sum(dim=(1, 3)) / count
         centred = (patches - mean[:, None, :, None]) * inside
         deviation = (centred.square().sum(dim=(1, 3)) / count + EPSILON).sqrt()
-        return (centred / deviation[:, None, :, None]).flatten(2)[..., :num_samples]
+        relative: Tensor = (centred / deviation[:, None, :, None]).flatten(2)
+        return relative[..., :num_samples]
 
 
 def sample_patch_blocks(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ecg_hf.objectives.base import ObjectiveFields
+from ecg_hf.objectives.processes import num_processes, sum_over_processes
 
 
 @dataclass
@@ -111,6 +112,14 @@ def replace_tokens(tokens: Tensor, mask: Tensor, mask_token: Tensor, reduction: 
     return torch.where(hidden[..., None], mask_token.to(tokens.dtype), tokens)
 
 
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Averages values (B, N) where a mask (B, N) holds; zero, with a zero gradient, if it holds nowhere."""
-    return (values * mask).sum() / mask.sum().clamp(min=1)
+def masked_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Averages values (B, N) with weights (B, N), such as a mask; zero, with a zero gradient, if all weights are.
+
+    In training with several processes the weights of all count: each process' mean is so scaled that their average,
+    which is what their gradients become, is the mean over all tokens of all processes.
+    """
+    weights = weights.to(values.dtype)
+    total = weights.sum()
+    if torch.is_grad_enabled():
+        total = sum_over_processes(total) / num_processes()
+    return (values * weights).sum() / torch.where(total > 0, total, 1.0)

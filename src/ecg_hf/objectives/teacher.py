@@ -21,8 +21,7 @@ class TeacherFields(ObjectiveFields):
     Args:
         teacher: "ema" (starts as the student and follows it) or "frozen_random" (another random network that never
             moves, as in study A's published code, where copy and update match no tensor).
-        teacher_dropout: Whether the teacher drops units and normalises by the batch, as study A's does. Its batch
-            norms then also gather statistics of their own.
+        teacher_dropout: Whether the teacher drops units, as study A's does.
         ema_decay: Share of itself that the teacher keeps in one update, in the long run.
         ema_start_decay: The same in the first update; it rises linearly.
         ema_ramp_steps: Updates over which it rises; 0 for `ema_decay` from the first one, as study A does.
@@ -43,6 +42,23 @@ class TeacherFields(ObjectiveFields):
                 "teacher decays must satisfy 0 <= ema_start_decay <= ema_decay <= 1 and ema_ramp_steps >= 0, got "
                 f"{self.ema_start_decay}, {self.ema_decay} and {self.ema_ramp_steps}"
             )
+
+
+@dataclass
+class TargetFields(ObjectiveFields):
+    """Config fields of what is predicted of a teacher's tokens.
+
+    Args:
+        target_norm: "time" (each channel has mean 0 and deviation 1 over a crop, so that a teacher whose tokens are all
+            the same is no easy target) or "token" (each token has over its channels, as in study A).
+    """
+
+    target_norm: str = "time"
+
+    def validate_target(self) -> None:
+        """Checks the choice."""
+        if self.target_norm not in ("time", "token"):
+            raise ValueError(f"target_norm must be 'time' or 'token', got {self.target_norm!r}")
 
 
 class Teacher(Drawn):
@@ -71,8 +87,16 @@ class Teacher(Drawn):
         init.zeros_(self.num_updates)
 
     def train(self, mode: bool = True) -> "Teacher":
-        """Stays frozen. `from_pretrained` thaws every parameter and then calls this."""
-        return super().train(mode and self.config.teacher_dropout).requires_grad_(False)
+        """Stays frozen; in training its batch norms go by the batch, and so gather statistics of whole signals.
+
+        Averages of the student's would be of masked signals, and take thousands of updates to leave where they start.
+        `from_pretrained` thaws every parameter and then calls this.
+        """
+        super().train(mode and self.config.teacher_dropout)
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._NormBase):
+                module.train(mode)
+        return self.requires_grad_(False)
 
     @torch.no_grad()
     def copy_from(self, student: Backbone) -> None:
@@ -88,7 +112,7 @@ class Teacher(Drawn):
 
     @torch.no_grad()
     def update(self, student: Backbone) -> None:
-        """Moves every parameter and batch statistic a share `1 - decay` of the way to the student's.
+        """Moves every parameter a share `1 - decay` of the way to the student's.
 
         Raises:
             TypeError: If they have fewer than 32 bits: a share of 0.0004 would round to nothing, and the teacher would
@@ -97,7 +121,7 @@ class Teacher(Drawn):
         if not self.follows:
             return
         share = self.share()
-        for slow, fast in zip(_averaged(self.backbone), _averaged(student), strict=True):
+        for slow, fast in zip(self.backbone.parameters(), student.parameters(), strict=True):
             if slow.dtype.itemsize < 4:
                 raise TypeError(
                     f"a teacher needs weights of 32 bits to follow its student, got {slow.dtype}; keep the pair in "
@@ -120,21 +144,12 @@ def _tensors(model: nn.Module) -> list[Tensor]:
     return [*model.parameters(), *model.buffers()]
 
 
-def _averaged(model: nn.Module) -> list[Tensor]:
-    """Lists what learning moves. Other buffers are constants, and writing them would void what was made from them."""
-    statistics = [
-        buffer
-        for module in model.modules()
-        if isinstance(module, nn.modules.batchnorm._NormBase)
-        for buffer in module.buffers(recurse=False)
-        if buffer.is_floating_point()
-    ]
-    return [*model.parameters(), *statistics]
-
-
-def standardise(tokens: Tensor) -> Tensor:
-    """Brings each token (B, N, D) to mean 0 and variance 1 over its features, in float32."""
-    return nn.functional.layer_norm(tokens.float(), tokens.shape[-1:])
+def standardise(tokens: Tensor, over: str = "token") -> Tensor:
+    """Brings tokens (B, N, D) to mean 0 and variance 1, each over its channels or each channel over "time", float32."""
+    wide = tokens.float()
+    if over == "token":
+        return nn.functional.layer_norm(wide, wide.shape[-1:])
+    return nn.functional.layer_norm(wide.transpose(1, 2), wide.shape[1:2]).transpose(1, 2)
 
 
 class TeacherObjective(Objective):

@@ -1,0 +1,127 @@
+"""MATLAB 5 files that hold one structure of texts and numbers, such as the recordings of CPSC2018."""
+
+import struct
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecg_hf.errors import EcgFormatError
+
+MAX_BYTES = 1 << 28  # of a file's content; the longest recording of CPSC2018 has 7 MB
+
+Field = str | NDArray[np.float64]
+
+_HEADER = 128
+_COMPRESSED, _MATRIX = 15, 14
+_NUMBERS = {1: "<i1", 2: "<u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8", 12: "<i8", 13: "<u8"}
+_TEXTS = {2: "latin-1", 4: "utf-16-le", 16: "utf-8", 17: "utf-16-le"}
+_STRUCT, _CHAR, _NUMERIC = 2, 4, range(6, 16)
+
+
+def read_struct(data: bytes, name: str, variable: str, fields: Sequence[str]) -> dict[str, Field]:
+    """Reads fields of the one structure that a MATLAB 5 file holds; whatever else it could hold is refused.
+
+    If `fields` are all of the structure's, the file is read to its end and its checksum must agree. If they are its
+    first ones, the start of the file is enough.
+
+    Args:
+        data: The file, or enough of its start for the fields asked for.
+        name: Its name, for messages.
+        variable: The structure's name.
+        fields: Which fields, in the order in which they are stored, from the first one on.
+
+    Returns:
+        A text, or a matrix of numbers as float64, for each field.
+
+    Raises:
+        EcgFormatError: If it is no such file, is cut off or damaged, or the structure is another one.
+
+    Source:
+        MathWorks, MAT-File Format, chapter 1, "Level 5 MAT-Files".
+    """
+    try:
+        content, whole = _content(data)
+        reader = _Reader(content)
+        found = _fields(reader, variable, fields)
+        if len(fields) == reader.num_fields and (reader.position != len(content) or not whole):
+            raise ValueError("bytes after the structure, or a file without its end")
+    except (ValueError, struct.error, zlib.error, UnicodeDecodeError, OverflowError) as error:
+        raise EcgFormatError(
+            f"{name}: expected a MATLAB 5 file with the structure {variable} of {list(fields)}, got {error}; "
+            "fetch the file again"
+        ) from None
+    return found
+
+
+class _Reader:
+    """Goes through the elements of a file's content, which are never taken on trust."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content, self.position, self.num_fields = content, 0, 0
+
+    def tag(self) -> tuple[int, int]:
+        """The type and the number of bytes of the next element, whose data then come next."""
+        kind, size = struct.unpack_from("<2I", self.content, self.position)
+        if kind >> 16:  # a short element has both in four bytes
+            self.position += 4
+            return kind & 0xFFFF, kind >> 16
+        self.position += 8
+        return kind, size
+
+    def element(self) -> tuple[int, bytes]:
+        """The type and the data of the next element, which ends on a multiple of eight bytes."""
+        kind, size = self.tag()
+        if size > len(self.content) - self.position:
+            raise ValueError(f"{len(self.content) - self.position} bytes for an element of {size}")
+        data = self.content[self.position : self.position + size]
+        self.position = -(-(self.position + size) // 8) * 8
+        return kind, data
+
+    def matrix(self) -> tuple[int, tuple[int, ...], str]:
+        """Class, shape and name of the next matrix, whose content then comes next."""
+        kind, _ = self.tag()
+        (flags_kind, flags), (shape_kind, shape), (_, name) = (self.element() for _ in range(3))
+        if (kind, flags_kind, shape_kind, len(flags), len(shape)) != (_MATRIX, 6, 5, 8, 8) or flags[1]:
+            raise ValueError(f"an element of type {kind} where a plain matrix of two dimensions should be")
+        return flags[0], struct.unpack("<2i", shape), name.decode("ascii")
+
+
+def _content(data: bytes) -> tuple[bytes, bool]:
+    """The content of the one element of a file, and whether that is all of it."""
+    if data[:10] != b"MATLAB 5.0" or data[124:_HEADER] != b"\x00\x01IM":
+        raise ValueError(f"a file that begins with {data[:20]!r}")
+    kind, size = struct.unpack_from("<2I", data, _HEADER)
+    body = data[_HEADER + 8 :]
+    if kind != _COMPRESSED:
+        return data[_HEADER:], len(body) == size
+    inflater = zlib.decompressobj()
+    content = inflater.decompress(body, MAX_BYTES)
+    return content, inflater.eof and len(body) == size and not inflater.unused_data
+
+
+def _fields(reader: _Reader, variable: str, fields: Sequence[str]) -> dict[str, Field]:
+    kind, shape, name = reader.matrix()
+    (_, width), (_, names) = reader.element(), reader.element()
+    step = int.from_bytes(width, "little")
+    stored = [names[start : start + step].rstrip(b"\0").decode("ascii") for start in range(0, len(names), max(step, 1))]
+    if (kind, shape, name) != (_STRUCT, (1, 1), variable) or stored[: len(fields)] != list(fields):
+        raise ValueError(f"class {kind} of shape {shape} named {name!r} with the fields {stored}")
+    reader.num_fields = len(stored)
+    return {field: _value(reader) for field in fields}
+
+
+def _value(reader: _Reader) -> Field:
+    kind, shape, _ = reader.matrix()
+    stored_as, data = reader.element()
+    size = shape[0] * shape[1] if min(shape) >= 0 else -1
+    if kind == _CHAR and stored_as in _TEXTS and shape[0] <= 1:
+        text = data.decode(_TEXTS[stored_as])
+        if len(text) == size:
+            return text
+    elif kind in _NUMERIC and stored_as in _NUMBERS:
+        values = np.frombuffer(data, _NUMBERS[stored_as]) if data else np.empty(0)
+        if len(values) == size:
+            return values.reshape(shape, order="F").astype(np.float64)
+    raise ValueError(f"class {kind} of shape {shape} stored as type {stored_as} in {len(data)} bytes")

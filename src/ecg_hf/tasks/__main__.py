@@ -1,0 +1,50 @@
+"""`python -m ecg_hf.tasks` lists the tasks, by what their sources say of them; no data are read."""
+
+import sys
+from collections.abc import Sequence
+
+from ecg_hf.corpus import EcgCorpus
+from ecg_hf.registry import CORPORA, TASKS, load
+from ecg_hf.tasks.base import Task
+
+HEADER = ("task", "corpus", "outputs", "records", "patients", "access")
+LEGEND = (
+    "outputs: as reported; a vocabulary that is counted on the train split only can be smaller.\n"
+    "records: train / validation / test, or all of the corpus; <= where the task leaves some out. ?: not known.\n"
+)
+
+
+def describe(task: Task, corpus: type[EcgCorpus]) -> tuple[str, ...]:
+    """Gives a task's row of the table."""
+    outputs = task.num_outputs or len(task.labels) or None
+    bound = "<= " if task.num_records or _leaves_out(task) else ""
+    known = _number(corpus.num_records, "<= " if _leaves_out(task) else "")
+    records = " / ".join(map(_number, task.num_records)) if task.num_records else known
+    patients = _number(corpus.num_patients, bound)
+    return task.name, task.corpus, _number(outputs), records, patients, corpus.access
+
+
+def _leaves_out(task: Task) -> bool:
+    return bool(task.min_duration_s or task.min_leads or task.required or task.unlabelled == "drop")
+
+
+def _number(value: int | None, bound: str = "") -> str:
+    return "?" if value is None else f"{bound}{value:,}"
+
+
+def make_table(rows: Sequence[Sequence[str]]) -> str:
+    """Lines up rows of text, the first one being the header."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Writes the table to standard output."""
+    tasks: list[Task] = [load(TASKS, name) for name in TASKS]
+    rows = [describe(task, load(CORPORA, task.corpus)) for task in tasks]
+    sys.stdout.write(make_table([HEADER, *rows]) + LEGEND)
+
+
+if __name__ == "__main__":
+    main()

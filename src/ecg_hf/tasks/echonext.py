@@ -1,0 +1,14 @@
+"""Structural heart disease from EchoNext, as study A asks for it."""
+
+from ecg_hf.corpora.echonext import EchoNext
+from ecg_hf.tasks.base import Task
+
+ECHONEXT = Task(
+    "echonext",
+    "echonext",
+    "finding",
+    EchoNext.label_sets["finding"],
+    unlabelled="zero",
+    num_outputs=11,
+    source="arXiv:2605.12241: the eleven flags of the echocardiogram, in the corpus' own splits",
+)
