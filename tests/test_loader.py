@@ -3,12 +3,12 @@ import pytest
 import torch
 
 from ecg_hf.crops import crop_rng, random_crop, tile
-from ecg_hf.errors import EcgIntegrityError
+from ecg_hf.errors import EcgIntegrityError, EcgUnitsError
 from ecg_hf.features import EcgFeatureExtractor
 from ecg_hf.loader import PositionedRecords, StepBatches, crop_loader, tile_batches
 from ecg_hf.loading import open_corpus
-from ecg_hf.prepared import PreparedSplit
-from ecg_hf.registry import TASKS, load
+from ecg_hf.prepared import PreparedSplit, check_unit
+from ecg_hf.registry import CORPORA, TASKS, load
 
 FIELDS = {"num_records": 40, "sampling_rate": 100, "seed": 2}
 
@@ -89,3 +89,15 @@ def test_counts_and_demographics_are_those_of_the_rows(corpus, split):
     people = split.demographics()
     assert people["num_female"] + people["num_male"] == len(rows)
     assert people["age_median"] == pytest.approx(np.median([row["age"] for row in rows]), abs=1.0)
+
+
+def test_a_corpus_without_a_unit_is_refused_where_a_unit_is_needed(tmp_path, caplog):
+    z_scores, uncertain = load(CORPORA, "echonext"), load(CORPORA, "code15")
+    z_scores.write_example(tmp_path / "echonext")
+    corpus = open_corpus("echonext", data_dir=tmp_path / "echonext", cache_dir=tmp_path / "cache")
+    with pytest.raises(EcgUnitsError, match="echonext holds z-scores, expected mV .* use normalization 'record'"):
+        PreparedSplit(corpus, "train", EcgFeatureExtractor(sampling_rate=100))
+    assert len(PreparedSplit(corpus, "train", EcgFeatureExtractor(sampling_rate=100, normalization="record"))) > 0
+    assert uncertain.unit == "uncertain mV"
+    check_unit(uncertain(dataset_name="code15"), EcgFeatureExtractor(sampling_rate=100))
+    assert "the amplitude of code15 is uncertain" in caplog.text

@@ -31,7 +31,8 @@ def describe_pair(name: str) -> str:
             f"# {name}",
             "",
             f"Written by `scripts/describe.py` from the classes `{pair.__name__}` and `{config.__name__}`. It "
-            "describes an architecture, not a trained model: there are no results in it. Research only, not a medical device.",
+            "describes an architecture, not a trained model: there are no results in it. Research only, not a medical "
+            "device.",
             "",
             f"- model type `{config.model_type}`; `AutoModel` gives `{pair.backbone_class.__name__}`, "
             f"`AutoModelForPreTraining` gives `{pair.__name__}`",

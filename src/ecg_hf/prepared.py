@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ecg_hf.corpus import EcgCorpus, code_hash
-from ecg_hf.errors import EcgIntegrityError
+from ecg_hf.errors import EcgIntegrityError, EcgUnitsError
 from ecg_hf.features import EcgFeatureExtractor
 from ecg_hf.tasks.base import Task
 
@@ -37,6 +37,7 @@ class PreparedSplit:
     """
 
     def __init__(self, corpus: EcgCorpus, split: str, extractor: EcgFeatureExtractor, num_samples: int = 0):
+        check_unit(corpus, extractor)
         corpus.download_and_prepare()
         rows = corpus.as_dataset(split=split)
         kept = [name for name in rows.column_names if name not in ("signal", "gain", "baseline", "leads", "report")]
@@ -141,6 +142,21 @@ class PreparedSplit:
 
 
 @functools.lru_cache(maxsize=8)
+def check_unit(corpus: EcgCorpus, extractor: EcgFeatureExtractor) -> None:
+    """Refuses a corpus without a unit where the input contract needs one, and warns of one that is not sure of it.
+
+    Raises:
+        EcgUnitsError: If the corpus holds z-scores and the contract does not standardise each record.
+    """
+    if corpus.unit == "z-score" and extractor.normalization != "record":
+        raise EcgUnitsError(
+            f"{corpus.dataset_name} holds z-scores, expected mV for an input contract with normalization "
+            f"{extractor.normalization!r}; use normalization 'record', which needs no unit"
+        )
+    if corpus.unit == "uncertain mV":
+        logger.warning("the amplitude of %s is uncertain: its publishers contradict each other", corpus.dataset_name)
+
+
 def _extractor(contract: str) -> EcgFeatureExtractor:
     return EcgFeatureExtractor(**json.loads(contract))
 

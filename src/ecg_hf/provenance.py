@@ -35,6 +35,7 @@ def describe_corpus(corpus: EcgCorpus, splits: Sequence[PreparedSplit], weight: 
         "name": corpus.dataset_name,
         "config": corpus.config.name,
         "data_version": corpus.data_version,
+        "unit": corpus.unit,
         "licence": corpus.licence,
         "licence_url": corpus.licence_url,
         "access": corpus.access,
