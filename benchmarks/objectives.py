@@ -140,8 +140,8 @@ def table(arguments: argparse.Namespace, names: list[str]) -> str:
     simple = probe(np.stack([simple_features(signal, RATE) for signal in records.labelled]), records)
     patients = len({records.patients[index] for index in records.test})
     lines = [
-        f"{len(records.unlabelled)} records pretrained on, {len(records.train)} to fit probes, {len(records.test)} records of "
-        f"{patients} patients to test; {arguments.steps} steps of {arguments.batch_size} crops of {SECONDS:g} s at "
+        f"{len(records.unlabelled)} records pretrained on, {len(records.train)} to fit probes, {len(records.test)} "
+        f"records of {patients} patients to test; {arguments.steps} steps of {arguments.batch_size} crops of {SECONDS:g} s at "
         f"{RATE} Hz, size {arguments.size}, {arguments.seeds} seeds.",
         f"Simple features: {interval([simple], None, records)}.",
         "",

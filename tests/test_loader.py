@@ -95,7 +95,7 @@ def test_a_corpus_without_a_unit_is_refused_where_a_unit_is_needed(tmp_path, cap
     z_scores, uncertain = load(CORPORA, "echonext"), load(CORPORA, "code15")
     z_scores.write_example(tmp_path / "echonext")
     corpus = open_corpus("echonext", data_dir=tmp_path / "echonext", cache_dir=tmp_path / "cache")
-    with pytest.raises(EcgUnitsError, match="echonext holds z-scores, expected mV .* use normalization 'record'"):
+    with pytest.raises(EcgUnitsError, match=r"echonext holds z-scores, expected mV .* use normalization 'record'"):
         PreparedSplit(corpus, "train", EcgFeatureExtractor(sampling_rate=100))
     assert len(PreparedSplit(corpus, "train", EcgFeatureExtractor(sampling_rate=100, normalization="record"))) > 0
     assert uncertain.unit == "uncertain mV"
