@@ -141,8 +141,8 @@ def table(arguments: argparse.Namespace, names: list[str]) -> str:
     patients = len({records.patients[index] for index in records.test})
     lines = [
         f"{len(records.unlabelled)} records pretrained on, {len(records.train)} to fit probes, {len(records.test)} "
-        f"records of {patients} patients to test; {arguments.steps} steps of {arguments.batch_size} crops of {SECONDS:g} s at "
-        f"{RATE} Hz, size {arguments.size}, {arguments.seeds} seeds.",
+        f"records of {patients} patients to test; {arguments.steps} steps of {arguments.batch_size} crops of "
+        f"{SECONDS:g} s at {RATE} Hz, size {arguments.size}, {arguments.seeds} seeds.",
         f"Simple features: {interval([simple], None, records)}.",
         "",
         "| pair | pretrained | untrained | difference | feature std | effective rank | seconds a run |",
