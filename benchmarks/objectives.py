@@ -75,7 +75,7 @@ def pretrain(pair: torch.nn.Module, signals: list[np.ndarray], arguments: argpar
         optimizer.step()
         optimizer.zero_grad()
         pair.after_step()
-        history.append({"loss": float(output.loss), **{key: float(value) for key, value in output.metrics.items()}})
+        history.append({"loss": output.loss.item(), **{key: float(value) for key, value in output.metrics.items()}})
     last = history[-max(1, len(history) // 10) :]
     return {key: float(np.mean([row[key] for row in last])) for key in last[0]} | {"first_loss": history[0]["loss"]}
 
