@@ -30,7 +30,7 @@ class TeacherFields(ObjectiveFields):
     teacher: str = "ema"
     teacher_dropout: bool = False
     ema_decay: float | int = 0.9996
-    ema_start_decay: float | int = 0.99
+    ema_start_decay: float | int = 0.999
     ema_ramp_steps: int = 10_000
 
     def validate_teacher(self) -> None:
