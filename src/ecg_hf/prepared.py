@@ -141,7 +141,6 @@ class PreparedSplit:
         }
 
 
-@functools.lru_cache(maxsize=8)
 def check_unit(corpus: EcgCorpus, extractor: EcgFeatureExtractor) -> None:
     """Refuses a corpus without a unit where the input contract needs one, and warns of one that is not sure of it.
 
@@ -157,6 +156,7 @@ def check_unit(corpus: EcgCorpus, extractor: EcgFeatureExtractor) -> None:
         logger.warning("the amplitude of %s is uncertain: its publishers contradict each other", corpus.dataset_name)
 
 
+@functools.lru_cache(maxsize=8)
 def _extractor(contract: str) -> EcgFeatureExtractor:
     return EcgFeatureExtractor(**json.loads(contract))
 
