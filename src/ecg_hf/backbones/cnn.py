@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
+from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ecg_hf.backbones.base import Backbone, BackboneConfig, BackboneOutput
@@ -198,6 +199,19 @@ class EcgCNNBackbone(Backbone):
             for index in range(len(widths) - 1)
         )
         self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Keeps the size of what passes through blocks without a norm, as He et al. 2015 (arXiv:1502.01852) do.
+
+        With PyTorch's own start it shrinks with every block until biases and the zeros beyond the edges are most of
+        what varies in time: where a token lies then explains 39 % of it instead of 4 % (20k, crops of 5 s), which any
+        objective with a teacher learns before it learns anything of the ECG.
+        """
+        if isinstance(module, nn.Conv1d) and module not in self.stem.modules():
+            init.kaiming_normal_(module.weight, nonlinearity="relu")
+            init.zeros_(module.bias)
+        else:
+            super()._init_weights(module)
 
     @property
     def embed_stride(self) -> int:
