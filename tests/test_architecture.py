@@ -9,12 +9,12 @@ import ecg_hf
 from ecg_hf import registry
 
 STAGES = (
-    "version registry errors config records quality heart simulation formats roots root rows folds corpus corpora "
-    "loading resampling inputs features crops order backbones heads objectives pretraining descriptions classification "
-    "reference_file reference_layout reference_s4 reference_teacher reference_trunks reference_objectives "
-    "reference_values reference export checkpoints bootstrap label_scores metrics paper plots tasks prepared loader "
-    "provenance results targets arguments collapse optimization run_log interruption progress training runs finetuning "
-    "lineage cards publishing"
+    "version registry errors config records quality heart simulation resampling waveform_hash duplicates formats roots "
+    "root rows folds corpus corpora loading inputs features crops order backbones heads objectives pretraining "
+    "descriptions classification reference_file reference_layout reference_s4 reference_teacher reference_trunks "
+    "reference_objectives reference_values reference export checkpoints bootstrap label_scores metrics paper plots "
+    "tasks prepared loader provenance results targets arguments collapse optimization run_log interruption progress "
+    "training runs finetuning lineage cards publishing"
 ).split()
 SHARED = {
     "base",
@@ -32,10 +32,17 @@ SHARED = {
     "record_tree",
     "snomed",
     "label_table",
+    "mimic_example",
+    "mimic_labels",
+    "mimic_measurements",
+    "mimic_tables",
     "open_files",
     "own_records",
     "tracings",
     "wfdb_header",
+    "heedb_example",
+    "heedb_tables",
+    "zzu_codes",
 }
 ROOT = Path(ecg_hf.__file__).parent
 FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py") if path.name != "__init__.py")

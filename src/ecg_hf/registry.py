@@ -32,11 +32,16 @@ CORPORA = {
     "echonext": "ecg_hf.corpora.echonext:EchoNext",
     "georgia": "ecg_hf.corpora.georgia:Georgia",
     "hdf5": "ecg_hf.corpora.hdf5:Hdf5",
+    "heedb": "ecg_hf.corpora.heedb:HEEDB",
+    "ludb": "ecg_hf.corpora.ludb:LUDB",
+    "mimic_iv_ecg": "ecg_hf.corpora.mimic_iv_ecg:MimicIVECG",
     "ningbo": "ecg_hf.corpora.ningbo:Ningbo",
+    "ptb": "ecg_hf.corpora.ptb:PTB",
     "ptbxl": "ecg_hf.corpora.ptbxl:PTBXL",
     "sph": "ecg_hf.corpora.sph:SPH",
     "synthetic": "ecg_hf.corpora.synthetic:Synthetic",
     "wfdb_folder": "ecg_hf.corpora.wfdb_folder:WfdbFolder",
+    "zzu_pecg": "ecg_hf.corpora.zzu_pecg:ZZUPECG",
 }
 
 TASKS = {
@@ -46,6 +51,17 @@ TASKS = {
     "cpsc_extra": "ecg_hf.tasks.challenge2021:CPSC_EXTRA",
     "echonext": "ecg_hf.tasks.echonext:ECHONEXT",
     "georgia": "ecg_hf.tasks.challenge2021:GEORGIA",
+    "mimic_age": "ecg_hf.tasks.mimic_iv_ecg:AGE",
+    "mimic_biometrics": "ecg_hf.tasks.mimic_iv_ecg:BIOMETRICS",
+    "mimic_cardiac": "ecg_hf.tasks.mimic_iv_ecg:CARDIAC",
+    "mimic_deterioration": "ecg_hf.tasks.mimic_iv_ecg:DETERIORATION",
+    "mimic_ecg_features": "ecg_hf.tasks.mimic_iv_ecg:ECG_FEATURES",
+    "mimic_icu": "ecg_hf.tasks.mimic_iv_ecg:ICU",
+    "mimic_lab_values": "ecg_hf.tasks.mimic_iv_ecg:LAB_VALUES",
+    "mimic_mortality": "ecg_hf.tasks.mimic_iv_ecg:MORTALITY",
+    "mimic_non_cardiac": "ecg_hf.tasks.mimic_iv_ecg:NON_CARDIAC",
+    "mimic_sex": "ecg_hf.tasks.mimic_iv_ecg:SEX",
+    "mimic_vital_signs": "ecg_hf.tasks.mimic_iv_ecg:VITAL_SIGNS",
     "ningbo": "ecg_hf.tasks.challenge2021:NINGBO",
     "ptbxl_all": "ecg_hf.tasks.ptbxl:ALL",
     "ptbxl_diagnostic": "ecg_hf.tasks.ptbxl:DIAGNOSTIC",
@@ -55,6 +71,7 @@ TASKS = {
     "ptbxl_superdiagnostic": "ecg_hf.tasks.ptbxl:SUPERDIAGNOSTIC",
     "sph": "ecg_hf.tasks.sph:SPH",
     "synthetic": "ecg_hf.tasks.synthetic:SYNTHETIC",
+    "zzu_pecg": "ecg_hf.tasks.zzu_pecg:ZZU_PECG",
 }
 
 FORMATS = {

@@ -3,15 +3,24 @@
 from ecg_hf.tasks.base import Task, Vocabulary
 
 _SOURCE = "arXiv:2605.12241, which asks all of them of one model"
-_DIAGNOSED = (("diagnosis", ""),)  # all questions are asked of the records that have a discharge diagnosis
+_ASKED = (("setting", "ecg_taken_in_ed"), ("diagnosis", ""))  # one and the same records for all questions
+_EVALUATED = (("setting", "first_ecg_of_stay"),)
 
 
 def _diagnosis(name: str, rule: Vocabulary) -> Task:
     source = f"{_SOURCE}; 1,076 diagnoses in all, cardiac those of chapter IX of the ICD-10"
-    return Task(name, "mimic_iv_ecg", "diagnosis", vocabulary=rule, source=source)
+    return Task(
+        name,
+        "mimic_iv_ecg",
+        "diagnosis",
+        vocabulary=rule,
+        required=_ASKED,
+        required_to_evaluate=_EVALUATED,
+        source=source,
+    )
 
 
-def _flags(label_set: str, num_outputs: int | None = None) -> Task:
+def _flags(label_set: str, num_outputs: int) -> Task:
     return Task(
         f"mimic_{label_set}",
         "mimic_iv_ecg",
@@ -19,7 +28,8 @@ def _flags(label_set: str, num_outputs: int | None = None) -> Task:
         unlabelled="drop",
         vocabulary=Vocabulary(min_count=0),
         absent="unknown",
-        required=_DIAGNOSED,
+        required=_ASKED,
+        required_to_evaluate=_EVALUATED,
         num_outputs=num_outputs,
         source=_SOURCE,
     )
@@ -33,7 +43,8 @@ def _values(label_set: str, num_outputs: int, trim: float = 0.0) -> Task:
         problem_type="regression",
         metric="pooled_mae",
         vocabulary=Vocabulary(min_count=0),
-        required=_DIAGNOSED,
+        required=_ASKED,
+        required_to_evaluate=_EVALUATED,
         trim=trim,
         standardise=True,
         num_outputs=num_outputs,
@@ -43,9 +54,9 @@ def _values(label_set: str, num_outputs: int, trim: float = 0.0) -> Task:
 
 CARDIAC = _diagnosis("mimic_cardiac", Vocabulary(min_count=2000, prefix="I"))
 NON_CARDIAC = _diagnosis("mimic_non_cardiac", Vocabulary(min_count=2000, without_prefix="I"))
-DETERIORATION = _flags("deterioration")
-MORTALITY = _flags("mortality")
-ICU = _flags("icu")
+DETERIORATION = _flags("deterioration", 6)
+MORTALITY = _flags("mortality", 7)
+ICU = _flags("icu", 2)
 SEX = _flags("sex", 1)
 AGE = _values("age", 1)
 BIOMETRICS = _values("biometrics", 3, trim=0.01)

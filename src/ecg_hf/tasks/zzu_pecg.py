@@ -11,5 +11,5 @@ ZZU_PECG = Task(
     min_duration_s=10,
     min_leads=12,
     num_outputs=58,
-    source="arXiv:2605.12241: descriptions of AHA codes of the recordings with 12 leads",
+    source="arXiv:2605.12241: descriptions of AHA codes without modifiers, of the recordings with 12 leads",
 )
