@@ -24,7 +24,7 @@ check: $(INSTALLED)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
-	$(RUN) -m codespell_lib src tests scripts benchmarks README.md CHANGELOG.md CONTRIBUTING.md
+	$(RUN) -m codespell_lib src tests scripts dataset_scripts benchmarks README.md CHANGELOG.md CONTRIBUTING.md
 
 format: $(INSTALLED)
 	$(RUN) -m ruff check --fix .
@@ -39,7 +39,7 @@ cards: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --constraint constraints.txt torch
-	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[io,eval,viz,dev]"
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[io,eval,viz,jobs,dev]"
 	touch $@
 
 clean:

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import datasets
+import numpy as np
 
 from ecg_hf.prepared import PreparedSplit
 from ecg_hf.rows import row_features
@@ -28,9 +29,9 @@ def rows_of(labels, durations=None, leads=None):
 
 def split_of(name, labels, **facts):
     split = object.__new__(PreparedSplit)
-    split.name, split.fingerprint, split.num_unfit, split.num_leads, split.num_too_short = name, "", 0, 12, 0
-    split.rows = rows_of(labels, **facts)
-    split.signals = split.rows.select_columns(["signal"])
+    split.name, split.fingerprint, split.num_unfit, split.num_too_short = name, "", 0, 0
+    split.rows = split.table = rows_of(labels, **facts)
+    split.places = split.lengths = np.arange(len(labels))
     return split
 
 

@@ -23,6 +23,11 @@ def test_every_record_comes_exactly_once_an_epoch(sizes):
         assert sorted(pairs(order, start, start + sum(sizes))) == everything
 
 
+def test_the_largest_seeds_differ_too():
+    orders = [RecordOrder([50], None, seed).take(0, 50)[1].tolist() for seed in (2**64 - 1, 2**64 - 2, 2**63, 0)]
+    assert len({tuple(order) for order in orders}) == 4
+
+
 def test_every_corpus_of_a_mixture_walks_through_whole_epochs():
     order = RecordOrder(*MIXED, seed=3)
     corpora, records = order.take(0, 20_000)

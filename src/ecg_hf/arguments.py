@@ -39,9 +39,10 @@ class PretrainingArguments:
     pair: str = _say("s4-cpc", "Backbone and objective, a key of ecg_hf.PAIRS.")
     size: str = _say("2m", "One of the backbone's sizes.")
     model_fields: list[str] = _say([], "Further fields of the model's config, each name=value.")
-    corpus: list[str] = _say(["synthetic"], "Corpora to learn from.")
+    corpus: list[str] = _say(["synthetic"], "Corpora to learn from: registered names, or folders of built ones.")
     corpus_config: list[str] = _say([], "A config for each corpus; its default where this is empty.")
     corpus_weights: list[float] = _say([], "How often to draw from each corpus; by its number of records if empty.")
+    sample_by: str = _say("record", "record or patient: of what an epoch has one crop each.")
     data_dir: list[str] = _say([], "Folder, zip or URL of each corpus that needs data, in their order.")
     corpus_fields: list[str] = _say([], "Fields for the builder of a computed corpus, each name=value.")
     task: str | None = _say(None, "Task whose labels a supervised objective learns.")
@@ -80,6 +81,7 @@ class PretrainingArguments:
             "mixed_precision": ("no", "bf16", "fp16"),
             "normalization": ("none", "record", "corpus"),
             "on_collapse": ("warn", "stop", "ignore"),
+            "sample_by": ("record", "patient"),
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:

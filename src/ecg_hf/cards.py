@@ -62,9 +62,9 @@ def render_card(lineage: Lineage, repo_id: str, *, licence: str, licence_link: s
     """Writes the card of weights whose lineage has been read; arguments are those of `model_card`."""
     metadata = card_metadata(lineage, repo_id, licence, licence_link)
     # One line and no bare "|": a text from a file can neither break a table nor begin a section.
-    environment = Environment(undefined=StrictUndefined, finalize=_inline, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(undefined=StrictUndefined, finalize=inline, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(
-        json=json.dumps, known=_known, decimal=_decimal, interval=_interval, score=_score, metric_name=_metric_name
+        json=json.dumps, known=recorded, decimal=_decimal, interval=_interval, score=_score, metric_name=_metric_name
     )
     cited = lineage.sources + [corpus for result in lineage.results for corpus in result["provenance"]["corpora"]]
     template = environment.from_string(files("ecg_hf").joinpath("model_card.md").read_text(encoding="utf-8"))
@@ -131,7 +131,7 @@ def _evaluations(result: dict[str, Any]) -> list[EvalResult]:
             metric_type=METRICS.get(metric, (metric, metric))[0],
             # A value never travels without its interval and its number of patients.
             metric_name=f"{_metric_name(metric)} ({result['mode']}; 95 % interval {_interval(score)}; "
-            f"{_known(score['num_records'])} records, patients: {_known(score['num_patients'])})",
+            f"{recorded(score['num_records'])} records, patients: {recorded(score['num_patients'])})",
             metric_value=score["value"],
         )
         for metric, score in result["scores"]["test"].items()
@@ -168,9 +168,9 @@ def _limits(lineage: Lineage) -> list[str]:
             )
         if (patients or train.get("num_records") or 0) < ENOUGH_PATIENTS:
             limits.append(
-                f"The {corpus['role']} data have {_known(patients)} patients and {_known(train.get('num_records'))} "
-                f"records of {corpus['name']}, fewer than {ENOUGH_PATIENTS:,} patients: these weights show that the "
-                "software works, not what the method can do."
+                f"The {corpus['role']} data have {recorded(patients)} patients and "
+                f"{recorded(train.get('num_records'))} records of {corpus['name']}, fewer than "
+                f"{ENOUGH_PATIENTS:,} patients: these weights show that the software works, not what the method can do."
             )
     return limits + [limit for result in lineage.results for limit in _result_limits(result)]
 
@@ -180,8 +180,8 @@ def _result_limits(result: dict[str, Any]) -> list[str]:
     tested = next(iter(result["scores"]["test"].values()))
     if (tested["num_patients"] or tested["num_records"]) < ENOUGH_EVENTS:
         limits.append(
-            f"{name} was tested on {_known(tested['num_records'])} records (patients: "
-            f"{_known(tested['num_patients'])}): too few to rank models or to trust any value by itself."
+            f"{name} was tested on {recorded(tested['num_records'])} records (patients: "
+            f"{recorded(tested['num_patients'])}): too few to rank models or to trust any value by itself."
         )
     rows = result.get("per_label", {}).get("test", [])
     rare = [row for row in rows if row.get("num_positive", ENOUGH_EVENTS) < ENOUGH_EVENTS]
@@ -227,11 +227,13 @@ def _source(kind: type) -> str:
     return f"{kind.__name__}: {text}" if text else f"{kind.__name__}: see the documentation of {kind.__module__}"
 
 
-def _inline(value: Any) -> str:
+def inline(value: Any) -> str:
+    """Puts a value on one line without a bare "|": it can neither break a table nor begin a section."""
     return " ".join(re.sub(r"(?<!\\)\|", r"\|", str(value)).split())
 
 
-def _known(value: Any) -> str:
+def recorded(value: Any) -> str:
+    """Writes a number for readers, or says that it was not recorded."""
     if value is None or isinstance(value, Undefined):
         return "not recorded"
     if isinstance(value, str):

@@ -123,7 +123,19 @@ class EcgCorpus(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
             self.hash = _sha256(self._code, self._fingerprint, self._stamps)
         return str(super()._build_cache_dir())
 
-    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a card or a manifest must say of the corpus."""
+        names = ("data_version", "description", "unit", "licence", "licence_url", "access", "homepage", "citation")
+        facts = {name: getattr(self, name) for name in (*names, "patient_level")}
+        return {"name": self.dataset_name, "config": self.config.name, **facts}
+
+    def entries(self) -> dict[str, list[Entry]]:
+        """Gives the index by split, in the corpus' own order, of the records that can be read.
+
+        Raises:
+            MissingFileError: If files are missing, unless `allow_missing`, or of all records.
+        """
         index = self._entries()
         if self._missing and not self.config.allow_missing:
             raise MissingFileError(
@@ -136,9 +148,16 @@ class EcgCorpus(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
             raise MissingFileError(
                 f"all {len(self._missing)} records of {self._root} lack files; complete the download"
             )
+        return index
+
+    def read(self, entry: Entry) -> Record:
+        """Reads and decodes one record of the index."""
+        return self.read_record(self._root, entry)
+
+    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         return [
             datasets.SplitGenerator(split, {"split": split, "spans": shard_spans(len(entries))})
-            for split, entries in index.items()
+            for split, entries in self.entries().items()
             if entries
         ]
 
@@ -146,7 +165,7 @@ class EcgCorpus(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
         entries = self._entries()[split]
         for entry in (entry for start, stop in spans for entry in entries[start:stop]):
             try:
-                row = encode_row(self.read_record(self._root, entry), entry)
+                row = encode_row(self.read(entry), entry)
             except MissingFileError as error:
                 if not self.config.allow_missing:
                     raise

@@ -194,7 +194,7 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
         gaps = self._find_gaps(signal)
         signal = resample(bridge(signal, gaps), rate, self.sampling_rate)
         gaps = resample_gaps(gaps, rate, self.sampling_rate)
-        signal = self._normalise(signal, gaps)
+        signal = self.normalise(signal, gaps)
         signal[~present] = 0
         if self.missing_samples == "zero":
             signal[gaps] = 0
@@ -226,16 +226,25 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
             )
         return gaps
 
-    def _normalise(self, signal: NDArray[np.float32], gaps: NDArray[np.bool_]) -> NDArray[np.float32]:
+    def normalise(self, signal: NDArray[np.float32], gaps: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Does the contract's last step alone, for signals of its leads and at its rate.
+
+        Args:
+            signal: Of one record or several, in mV, shape (..., L, T).
+            gaps: Which samples are filled in, and say nothing of the record, shape (..., L, T).
+
+        Returns:
+            Shape (..., L, T).
+        """
         if self.normalization == "none":
             return signal
         if self.normalization == "corpus":
             mean, std = (np.array(values, np.float32)[:, None] for values in (self.mean, self.std))
             return cast(NDArray[np.float32], (signal - mean) / std)
         # a few samples may resample to gaps alone, which have no statistics but those of their bridges
-        kept = ~gaps | gaps.all(axis=1, keepdims=True)
-        mean = signal.mean(axis=1, keepdims=True, where=kept, dtype=np.float64)
-        std = signal.std(axis=1, keepdims=True, where=kept, dtype=np.float64)
+        kept = ~gaps | gaps.all(axis=-1, keepdims=True)
+        mean = signal.mean(axis=-1, keepdims=True, where=kept, dtype=np.float64)
+        std = signal.std(axis=-1, keepdims=True, where=kept, dtype=np.float64)
         return cast(NDArray[np.float32], ((signal - mean) / np.maximum(std, MIN_STD)).astype(np.float32))
 
     def _require_length(self, length: int, rate: float) -> None:

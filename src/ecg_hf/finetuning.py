@@ -25,7 +25,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from ecg_hf.arguments import FinetuningArguments, parse_fields
 from ecg_hf.classification import EcgForSequenceClassification
-from ecg_hf.crops import average_by_record, crop_rng, random_crop, tile
+from ecg_hf.crops import average_by_record, crop_draws, crop_starts, tile
 from ecg_hf.loading import open_corpus
 from ecg_hf.metrics import point_score
 from ecg_hf.optimization import LEARNING_RATE_SCALES, parameter_groups
@@ -49,9 +49,10 @@ class RandomCrops(torch.utils.data.Dataset[dict[str, Any]]):
         return len(self.split.records)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        rng = crop_rng(self.seed, self.epoch * len(self) + index)
-        crop = random_crop(self.split.records.signal(index), self.num_samples, rng)
-        return {"signal": torch.tensor(crop), "labels": torch.from_numpy(self.split.targets[index])}
+        position, records, which = self.epoch * len(self) + index, self.split.records, np.array([index])
+        starts = crop_starts(crop_draws(self.seed, position, position + 1), records.lengths[which], self.num_samples)
+        crop = records.crops(which, starts, self.num_samples)[0]
+        return {"signal": torch.from_numpy(crop), "labels": torch.from_numpy(self.split.targets[index])}
 
 
 class Tiles(torch.utils.data.Dataset[dict[str, Any]]):
@@ -59,8 +60,7 @@ class Tiles(torch.utils.data.Dataset[dict[str, Any]]):
 
     def __init__(self, split: LabelledSplit, num_samples: int):
         self.split, self.num_samples = split, num_samples
-        lengths = np.asarray(split.records.rows.with_format("numpy")["num_samples"][:])
-        counts = lengths // num_samples
+        counts = split.records.lengths // num_samples
         self.record = np.repeat(np.arange(len(counts)), counts)
         self.tile = np.concatenate([np.arange(count) for count in counts])
 

@@ -9,38 +9,102 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ecg_hf.crops import CropCollator, tile
+from ecg_hf.crops import crop_draws, crop_starts, tile
+from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.order import RecordOrder, positions_of_step
-from ecg_hf.prepared import PreparedSplit
+from ecg_hf.split import Split
 
 
-class PositionedRecords(Dataset[dict[str, Any]]):
-    """The records of several splits, by their global position in a run.
+class MixedCrops(Dataset[dict[str, Any]]):
+    """Random crops of the records of several splits, by their global position in a run.
 
     Args:
         splits: One for each corpus.
+        num_samples: Length of the crops, in samples.
+        seed: Of the order and the crops, from 0 to 2^64 - 1.
+        weights: How often each corpus is drawn; by its number of records, or of patients, if None.
+        sample_by: "record": an epoch has a crop of every record; "patient": of every patient, from one of the records.
         targets: Labels of each split, (R, C) each, for a supervised objective.
-        weights: How often each corpus is drawn; by its number of records if None.
-        seed: Of the order.
+
+    Raises:
+        EcgIntegrityError: If patients are to be drawn and a record has none.
     """
 
     def __init__(
         self,
-        splits: Sequence[PreparedSplit],
-        targets: Sequence[NDArray[np.float32]] | None,
-        weights: Sequence[float] | None,
+        splits: Sequence[Split],
+        num_samples: int,
         seed: int,
+        *,
+        weights: Sequence[float] | None = None,
+        sample_by: str = "record",
+        targets: Sequence[NDArray[np.float32]] | None = None,
     ):
-        self.splits = splits
-        self.targets = targets
-        self.order = RecordOrder([len(split) for split in splits], weights, seed)
+        self.splits, self.num_samples, self.seed, self.targets = splits, num_samples, seed, targets
+        self.patients = [Patients(split) for split in splits] if sample_by == "patient" else None
+        self.order = RecordOrder([len(part) for part in self.patients or splits], weights, seed)
 
-    def __getitem__(self, position: int) -> dict[str, Any]:
-        corpus, index = self.order[position]
-        row = {"signal": self.splits[corpus].signal(index), "position": position}
-        if self.targets is not None:
-            row["labels"] = self.targets[corpus][index]
-        return row
+    def __getitem__(self, position: int) -> dict[str, Tensor]:
+        return {name: values[0] for name, values in self.__getitems__([position]).items()}
+
+    def __getitems__(self, positions: list[int]) -> dict[str, Tensor]:
+        """Gives the crops at positions that follow each other: `signal`, (B, L, T), and `labels`, (B, C), if any.
+
+        Raises:
+            EcgIntegrityError: If a sample is not finite.
+        """
+        start, stop = positions[0], positions[-1] + 1
+        corpora, records = self.order.take(start, stop)
+        draws = crop_draws(self.seed, start, stop)
+        signals, labels = [], []
+        for corpus in np.unique(corpora):
+            chosen, split = corpora == corpus, self.splits[corpus]
+            own, own_draws = records[chosen], draws[chosen]
+            if self.patients is not None:
+                own = self.patients[corpus].draw(own, own_draws)
+            crops = split.crops(own, crop_starts(own_draws, split.lengths[own], self.num_samples), self.num_samples)
+            if not np.isfinite(sums := crops.sum(axis=(1, 2))).all():
+                raise EcgIntegrityError(
+                    f"record {split.record_id(int(own[~np.isfinite(sums)][0]))} of split {split.name} has samples that "
+                    "are not finite; verify the corpus and build or prepare it again"
+                )
+            signals.append(crops)
+            if self.targets is not None:
+                labels.append(self.targets[corpus][own])
+        back = np.argsort(np.argsort(corpora, kind="stable"), kind="stable")
+        batch = {"signal": signals} | ({"labels": labels} if labels else {})
+        return {name: torch.from_numpy(_ordered(parts, back)) for name, parts in batch.items()}
+
+
+def _ordered(parts: list[NDArray[Any]], back: NDArray[np.int64]) -> NDArray[Any]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)[back]
+
+
+class Patients:
+    """The patients of a split, and which records each has.
+
+    Args:
+        split: The records.
+
+    Raises:
+        EcgIntegrityError: If a record has no patient.
+    """
+
+    def __init__(self, split: Split):
+        codes, count = split.patient_codes()
+        self.records = np.argsort(codes, kind="stable")
+        self.counts = np.bincount(codes, minlength=count)
+        self.starts = np.cumsum(self.counts) - self.counts
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def draw(self, patients: NDArray[np.int64], draws: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Chooses a record of each of several patients, by the half of a draw that the start of a crop does not use."""
+        low = draws & np.uint64(0xFFFF_FFFF)
+        which = (low * self.counts[patients].astype(np.uint64)) >> np.uint64(32)
+        records: NDArray[np.int64] = self.records[self.starts[patients] + which.astype(np.int64)]
+        return records
 
 
 class StepBatches(Sampler[list[int]]):
@@ -67,22 +131,35 @@ class StepBatches(Sampler[list[int]]):
                 yield list(positions)
 
 
-def crop_loader(
-    records: PositionedRecords, batches: StepBatches, num_samples: int, seed: int, num_workers: int
-) -> DataLoader[dict[str, Any]]:
-    """Makes the loader of training batches: {"signal": (B, L, T)} and "labels" (B, C) where there are targets."""
-    return DataLoader(
-        records,
-        batch_sampler=batches,
-        collate_fn=CropCollator(num_samples, seed),
-        num_workers=num_workers,
-        # A generator of its own, or else starting the loader would move the global one and a resumed run would differ.
-        generator=torch.Generator(),
-    )
+class EcgLoader(DataLoader[dict[str, Tensor]]):
+    """Loads the crops of a rank: {"signal": (B, L, T)} and "labels" (B, C) where there are targets.
+
+    What comes depends on positions alone, so any number of workers gives the same, and a run goes on from a step.
+
+    Args:
+        crops: To read.
+        batches: Which positions make up the batches.
+        num_workers: Processes that read; 0 reads in this one.
+    """
+
+    def __init__(self, crops: MixedCrops, batches: StepBatches, num_workers: int = 0):
+        super().__init__(
+            crops,
+            batch_sampler=batches,
+            collate_fn=_as_is,
+            num_workers=num_workers,
+            pin_memory=torch.cuda.is_available(),
+            # One of its own, or else starting the loader would move the global one and a resumed run would differ.
+            generator=torch.Generator(),
+        )
+
+
+def _as_is(batch: Any) -> Any:
+    return batch
 
 
 def tile_batches(
-    splits: Sequence[PreparedSplit],
+    splits: Sequence[Split],
     targets: Sequence[NDArray[np.float32]] | None,
     num_samples: int,
     batch_size: int,

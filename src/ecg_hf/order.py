@@ -8,6 +8,8 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from ecg_hf.draws import Purpose, random_words
+
 _PERMUTATION, _MIXTURE = 1, 2  # streams of random numbers that must not meet
 _BLOCK = 1024
 
@@ -92,9 +94,7 @@ class RecordOrder:
         return cached[1]
 
     def _shuffled(self, size: int, stream: int, walk: int, index: int) -> NDArray[np.int64]:
-        # raw Philox words, because numpy promises their stream for ever, unlike that of Generator.permutation
-        words = np.random.Philox(key=[self.seed, 0], counter=[0, stream, walk, index]).random_raw(size)
-        return np.argsort(words, kind="stable")
+        return np.argsort(random_words(size, self.seed, Purpose.ORDER, (0, stream, walk, index)), kind="stable")
 
     def _mix(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Gives, for each position, its corpus and how many records of that corpus came before it."""

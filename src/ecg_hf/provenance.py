@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
+from ecg_hf.built import BuiltCorpus
 from ecg_hf.corpus import EcgCorpus
-from ecg_hf.prepared import PreparedSplit
+from ecg_hf.split import Split
 from ecg_hf.version import VERSION
 
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "numpy", "safetensors")
@@ -23,25 +24,16 @@ def describe_code() -> dict[str, Any]:
     }
 
 
-def describe_corpus(corpus: EcgCorpus, splits: Sequence[PreparedSplit], weight: float = 1.0) -> dict[str, Any]:
+def describe_corpus(corpus: EcgCorpus | BuiltCorpus, splits: Sequence[Split], weight: float = 1.0) -> dict[str, Any]:
     """Says what a card must know of a corpus that a model saw: source, licence, access, counts, fingerprint.
 
     Args:
-        corpus: Its builder.
+        corpus: Its builder, or what was built of it.
         splits: What was read of it, the training split first, whose patients' sex and age are summarised.
         weight: Its share in a mixture, in any unit.
     """
     return {
-        "name": corpus.dataset_name,
-        "config": corpus.config.name,
-        "data_version": corpus.data_version,
-        "unit": corpus.unit,
-        "licence": corpus.licence,
-        "licence_url": corpus.licence_url,
-        "access": corpus.access,
-        "homepage": corpus.homepage,
-        "citation": corpus.citation,
-        "patient_level": corpus.patient_level,
+        **corpus.facts,
         "splits": {split.name: split.counts() for split in splits},
         "demographics": splits[0].demographics(),
         "fingerprint": corpus.fingerprint,

@@ -9,10 +9,13 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 
+from ecg_hf.built import BuiltCorpus
 from ecg_hf.cards import render_card
 from ecg_hf.checkpoints import sha256_of
+from ecg_hf.dataset_cards import dataset_card, require_shareable
 from ecg_hf.errors import EcgAccessError, EcgIntegrityError
 from ecg_hf.lineage import WEIGHTS, Lineage, read_lineage
+from ecg_hf.shards import MANIFEST
 
 
 def publish(
@@ -48,8 +51,7 @@ def publish(
         EcgAccessError: If licence or lineage are missing, or a public repository would show weights of closed sources.
         EcgError: For what else `read_lineage` refuses.
     """
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", repo_id, re.ASCII):
-        raise ValueError(f"repo_id must be 'organisation/name', got {repo_id!r}; add the organisation or user")
+    require_repo_id(repo_id)
     lineage = read_lineage(folder, results)
     licence = licence or lineage.run.get("licence")
     if not licence:
@@ -62,6 +64,49 @@ def publish(
         if to_folder is None:
             return push(Path(staging), repo_id, private, token)
         return write_folder(Path(staging), Path(to_folder))
+
+
+def publish_corpus(folder: Path, repo_id: str, *, to_folder: Path | None = None, token: str | None = None) -> str:
+    """Publishes a built corpus: its shards, manifest and card, in one commit.
+
+    Args:
+        folder: Where it was built.
+        repo_id: "organisation/name" on the Hub.
+        to_folder: A new or empty folder to write to instead of the Hub.
+        token: Of the Hub; if None, the one that is logged in.
+
+    Returns:
+        The address of the commit, or the path of the folder.
+
+    Raises:
+        ValueError: If `repo_id` or `to_folder` cannot be used.
+        EcgAccessError: If the source is not open or its licence does not allow it.
+        EcgError: If the folder holds no whole built corpus.
+    """
+    require_repo_id(repo_id)
+    corpus = BuiltCorpus(folder)
+    require_shareable(corpus)
+    corpus.check()
+    card = dataset_card(corpus, repo_id)
+    with tempfile.TemporaryDirectory() as temporary:
+        staging = Path(temporary)
+        for name in [MANIFEST, *(file["path"] for file in corpus.files())]:
+            (staging / name).parent.mkdir(exist_ok=True)
+            (staging / name).symlink_to((folder / name).resolve())
+        card.save(staging / "README.md")
+        if to_folder is None:
+            return push(staging, repo_id, False, token, "dataset")
+        return write_folder(staging, to_folder)
+
+
+def require_repo_id(repo_id: str) -> None:
+    """Refuses what is no name on the Hub.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", repo_id, re.ASCII):
+        raise ValueError(f"repo_id must be 'organisation/name', got {repo_id!r}; add the organisation or user")
 
 
 def decide_visibility(lineage: Lineage, private: bool | None) -> bool:
@@ -90,18 +135,22 @@ def assemble(lineage: Lineage, staging: Path) -> None:
         (staging / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def push(staging: Path, repo_id: str, private: bool, token: str | None = None) -> str:
+def push(staging: Path, repo_id: str, private: bool, token: str | None = None, kind: str = "model") -> str:
     """Makes a folder the content of a repository, in one commit, and gives the commit's address.
 
     Raises:
         EcgAccessError: If the repository exists and is public although it should be private.
     """
     api = HfApi(token=token)
-    api.create_repo(repo_id, private=private, exist_ok=True)
-    if private and not api.model_info(repo_id).private:
+    api.create_repo(repo_id, private=private, exist_ok=True, repo_type=kind)
+    if private and not api.repo_info(repo_id, repo_type=kind).private:
         raise EcgAccessError(f"{repo_id} exists and is public, expected a private repository; make it private first")
     commit = api.upload_folder(
-        repo_id=repo_id, folder_path=staging, commit_message="Publish with ecg_hf", delete_patterns="*"
+        repo_id=repo_id,
+        folder_path=staging,
+        commit_message="Publish with ecg_hf",
+        delete_patterns="*",
+        repo_type=kind,
     )
     return commit.commit_url
 

@@ -14,7 +14,7 @@ from transformers.utils.hub import cached_file
 from ecg_hf.checkpoints import read_json, write_json
 from ecg_hf.metrics import DEFAULT_METRICS, evaluate_predictions
 from ecg_hf.plots import plot_calibration, plot_roc, save_figure
-from ecg_hf.prepared import PreparedSplit
+from ecg_hf.split import Split
 from ecg_hf.tasks.base import Task
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class LabelledSplit:
         num_dropped: Records left out because they have no label of the task.
     """
 
-    records: PreparedSplit
+    records: Split
     targets: NDArray[np.float32]
     num_dropped: int = 0
 

@@ -85,14 +85,21 @@ def encode_row(record: Record, entry: Entry) -> dict[str, Any]:
         "gain": record.gain.tolist(),
         "baseline": record.baseline.tolist(),
         "num_samples": record.samples.shape[1],
-        "sampling_rate": record.sampling_rate,
-        "age": entry.age,
+        # rounded as the files will round them, so that streaming gives the same rows
+        "sampling_rate": _single(record.sampling_rate),
+        "age": None if entry.age is None else _single(entry.age),
         "age_over_89": entry.age_over_89,
         "sex": entry.sex,
         "device": entry.device,
         "report": entry.report,
-        "labels": [{"set": label_set, "name": name, "value": value} for label_set, name, value in entry.labels],
+        "labels": [
+            {"set": label_set, "name": name, "value": _single(value)} for label_set, name, value in entry.labels
+        ],
     }
+
+
+def _single(value: float) -> float:
+    return float(np.float32(value))
 
 
 def row_to_signal(row: Mapping[str, Any]) -> NDArray[np.float32]:

@@ -9,16 +9,18 @@ from typing import Any
 from transformers import set_seed
 
 from ecg_hf.arguments import PretrainingArguments, parse_fields
+from ecg_hf.built import BuiltCorpus, BuiltSplit
 from ecg_hf.checkpoints import partial_folder, publish_folder, write_json
 from ecg_hf.corpus import EcgCorpus
 from ecg_hf.features import PTBXL_MEAN, PTBXL_STD, EcgFeatureExtractor
-from ecg_hf.loader import PositionedRecords
+from ecg_hf.loader import MixedCrops
 from ecg_hf.loading import open_corpus
 from ecg_hf.plots import plot_losses, save_figure
 from ecg_hf.prepared import PreparedSplit
 from ecg_hf.pretraining import PAIRS, Pair
 from ecg_hf.provenance import describe_code, describe_corpus
 from ecg_hf.registry import CORPORA, TASKS, load
+from ecg_hf.split import Split
 from ecg_hf.targets import resolve_labels
 from ecg_hf.tasks.base import Task
 from ecg_hf.training import Pretrainer
@@ -47,8 +49,9 @@ def pretrain(arguments: PretrainingArguments) -> Path:
     task = load(TASKS, arguments.task) if arguments.task else None
     extractor = make_extractor(arguments)
     corpora = open_corpora(arguments)
-    assert extractor.num_samples is not None
-    train, validation = ([PreparedSplit(c, s, extractor, extractor.num_samples) for c in corpora] for s in SPLITS)
+    num_samples = extractor.num_samples
+    assert num_samples is not None
+    train, validation = ([open_split(corpus, split, extractor) for corpus in corpora] for split in SPLITS)
     task = task and resolve_labels(task, corpora, train)
     validation = [split.select(range(min(len(split), arguments.max_validation_records))) for split in validation]
     weights = list(arguments.corpus_weights) or None
@@ -57,9 +60,15 @@ def pretrain(arguments: PretrainingArguments) -> Path:
     trainer = Pretrainer(
         arguments,
         pair,
-        PositionedRecords(train, _targets(train, task), weights, arguments.seed),
-        PositionedRecords(validation, _targets(validation, task), None, arguments.seed),
-        extractor.num_samples,
+        MixedCrops(
+            train,
+            num_samples,
+            arguments.seed,
+            weights=weights,
+            sample_by=arguments.sample_by,
+            targets=_targets(train, task),
+        ),
+        MixedCrops(validation, num_samples, arguments.seed, targets=_targets(validation, task)),
     )
     pair = trainer.fit()
     sources = [
@@ -120,13 +129,24 @@ def make_extractor(arguments: PretrainingArguments) -> EcgFeatureExtractor:
     )
 
 
-def open_corpora(arguments: PretrainingArguments) -> list[EcgCorpus]:
-    """Opens the corpora of a run, each with its config and its data.
+def open_split(corpus: EcgCorpus | BuiltCorpus, split: str, extractor: EcgFeatureExtractor) -> Split:
+    """Opens a split of a corpus under an input contract, with the records that are long enough for its crops."""
+    length = extractor.num_samples or 0
+    if isinstance(corpus, BuiltCorpus):
+        return BuiltSplit(corpus, split, extractor, length)
+    return PreparedSplit(corpus, split, extractor, length)
+
+
+def open_corpora(arguments: PretrainingArguments) -> list[EcgCorpus | BuiltCorpus]:
+    """Opens the corpora of a run: registered ones, each with its config and its data, and folders of built ones.
 
     Raises:
-        ValueError: If there is not one data_dir for each corpus that needs data.
+        KeyError: If one is neither registered nor a folder.
+        ValueError: If there is not one data_dir for each registered corpus that needs data.
+        EcgError: If a folder holds no built corpus.
     """
-    needing = [name for name in arguments.corpus if load(CORPORA, name).needs_data_dir]
+    built = {name: BuiltCorpus(name) for name in arguments.corpus if name not in CORPORA and Path(name).is_dir()}
+    needing = [name for name in arguments.corpus if name not in built and load(CORPORA, name).needs_data_dir]
     if len(arguments.data_dir) != len(needing):
         raise ValueError(
             f"data_dir must name a place for each of {needing}, got {arguments.data_dir}; give them in this order"
@@ -135,7 +155,7 @@ def open_corpora(arguments: PretrainingArguments) -> list[EcgCorpus]:
     configs = arguments.corpus_config or [""] * len(arguments.corpus)
     fields = parse_fields(arguments.corpus_fields)
     return [
-        open_corpus(name, config or None, places.get(name), **({} if name in places else fields))
+        built.get(name) or open_corpus(name, config or None, places.get(name), **({} if name in places else fields))
         for name, config in zip(arguments.corpus, configs, strict=True)
     ]
 
@@ -172,7 +192,7 @@ def label_fields(task: Task) -> dict[str, Any]:
     }
 
 
-def _targets(splits: Sequence[PreparedSplit], task: Task | None) -> list[Any] | None:
+def _targets(splits: Sequence[Split], task: Task | None) -> list[Any] | None:
     return None if task is None else [split.targets(task) for split in splits]
 
 

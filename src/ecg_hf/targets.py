@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ecg_hf.built import BuiltCorpus
 from ecg_hf.corpus import EcgCorpus
 from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.features import EcgFeatureExtractor
-from ecg_hf.prepared import PreparedSplit, count_labels
+from ecg_hf.prepared import PreparedSplit
 from ecg_hf.results import LabelledSplit
+from ecg_hf.split import Split, count_labels
 from ecg_hf.tasks.base import Task
 
 Row = NDArray[np.float32]
@@ -74,7 +76,7 @@ def find_scale(values: NDArray[np.float32], task: Task) -> Scale | None:
     return Scale(low, high, mean, std)
 
 
-def resolve_labels(task: Task, corpora: Sequence[EcgCorpus], train: Sequence[PreparedSplit]) -> Task:
+def resolve_labels(task: Task, corpora: Sequence[EcgCorpus | BuiltCorpus], train: Sequence[Split]) -> Task:
     """Finds the outputs of a task whose vocabulary is a rule; another task is returned as it is.
 
     Args:
@@ -102,7 +104,7 @@ def resolve_labels(task: Task, corpora: Sequence[EcgCorpus], train: Sequence[Pre
     return replace(task, labels=labels)
 
 
-def asked_for(records: PreparedSplit, task: Task) -> PreparedSplit:
+def asked_for(records: Split, task: Task) -> Split:
     """Keeps the records that a task asks for: long enough, with enough leads, with what it requires.
 
     Raises:
@@ -123,7 +125,7 @@ def asked_for(records: PreparedSplit, task: Task) -> PreparedSplit:
     return records
 
 
-def labelled_split(records: PreparedSplit, task: Task, unlabelled: str, scale: Scale | None = None) -> LabelledSplit:
+def labelled_split(records: Split, task: Task, unlabelled: str, scale: Scale | None = None) -> LabelledSplit:
     """Gives the records of a split their targets.
 
     Args:

@@ -20,7 +20,7 @@ from ecg_hf.checkpoints import newest_checkpoint, partial_folder, prune_checkpoi
 from ecg_hf.collapse import watch_for_collapse
 from ecg_hf.errors import EcgCheckpointError
 from ecg_hf.interruption import Interruption
-from ecg_hf.loader import PositionedRecords, StepBatches, crop_loader, tile_batches
+from ecg_hf.loader import EcgLoader, MixedCrops, StepBatches, tile_batches
 from ecg_hf.optimization import LEARNING_RATE_SCALES, learning_rate_factor, parameter_groups
 from ecg_hf.pretraining import Pair
 from ecg_hf.progress import TrainingState
@@ -36,24 +36,22 @@ class Pretrainer:
     Args:
         arguments: What decides the run.
         pair: The model.
-        train: Records by position.
+        train: Crops by position.
         validation: Records to validate on, and their labels if the objective wants them.
-        num_samples: Length of a crop, T.
     """
 
     def __init__(
         self,
         arguments: PretrainingArguments,
         pair: Pair,
-        train: PositionedRecords,
-        validation: PositionedRecords,
-        num_samples: int,
+        train: MixedCrops,
+        validation: MixedCrops,
     ):
         self.arguments = arguments
         self.folder = Path(arguments.output_dir)
         self.checkpoints, self.best = self.folder / "checkpoints", self.folder / "best"
         self.log = RunLog(self.folder)
-        self.train, self.validation, self.num_samples = train, validation, num_samples
+        self.train, self.validation, self.num_samples = train, validation, train.num_samples
         self.accelerator = Accelerator(
             mixed_precision=arguments.mixed_precision,
             log_with=list(arguments.trackers) or None,
@@ -147,7 +145,7 @@ class Pretrainer:
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         steps = range(self.state.step, arguments.max_steps)
         batches = StepBatches(steps, self.batch_size, rank, world, accumulation)
-        loader = iter(crop_loader(self.train, batches, self.num_samples, arguments.seed, arguments.num_workers))
+        loader = iter(EcgLoader(self.train, batches, arguments.num_workers))
         for _ in steps:
             yield [send_to_device(next(loader), self.accelerator.device) for _ in range(accumulation)]
 

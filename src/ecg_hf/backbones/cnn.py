@@ -207,7 +207,7 @@ class EcgCNNBackbone(Backbone):
         what varies in time: where a token lies then explains 39 % of it instead of 4 % (20k, crops of 5 s), which any
         objective with a teacher learns before it learns anything of the ECG.
         """
-        if isinstance(module, nn.Conv1d) and module not in self.stem.modules():
+        if isinstance(module, nn.Conv1d) and module.bias is not None and module not in self.stem.modules():
             init.kaiming_normal_(module.weight, nonlinearity="relu")
             init.zeros_(module.bias)
         else:

@@ -1,0 +1,161 @@
+"""Corpora that `dataset_scripts/build.py` has made: Parquet shards at one sampling rate, read as crops in place."""
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+from numpy.typing import NDArray
+
+from ecg_hf.checkpoints import read_json, sha256_of
+from ecg_hf.columns import Column
+from ecg_hf.errors import EcgAccessError, EcgFormatError, EcgIntegrityError
+from ecg_hf.features import EcgFeatureExtractor
+from ecg_hf.prepared import check_unit
+from ecg_hf.records import MISSING
+from ecg_hf.shards import MANIFEST, VERSION
+from ecg_hf.split import Split
+
+
+class BuiltCorpus:
+    """A built corpus, as its manifest describes it.
+
+    Args:
+        folder: Where it was built.
+
+    Raises:
+        EcgAccessError: If no corpus was built there, or not to its end.
+        EcgFormatError: If it was built by another version.
+        EcgIntegrityError: If a file is missing or has another size than it was built with.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        path = self.folder / MANIFEST
+        if not path.is_file():
+            raise EcgAccessError(f"{folder} has no {MANIFEST}: build the corpus there to its end, or choose its folder")
+        self.manifest: dict[str, Any] = read_json(path)
+        if self.manifest.get("version") != VERSION:
+            raise EcgFormatError(
+                f"{path} is of version {self.manifest.get('version')}, expected {VERSION}; build the corpus again"
+            )
+        self.facts: dict[str, Any] = self.manifest["facts"]
+        self.dataset_name, self.unit = str(self.manifest["corpus"]), str(self.facts["unit"])
+        self.fingerprint: str = self.manifest["fingerprint"]
+        self.label_sets: dict[str, tuple[str, ...]] = self.manifest["label_sets"]
+        for file in self.files():
+            place = self.folder / file["path"]
+            if not place.is_file() or place.stat().st_size != file["num_bytes"]:
+                raise EcgIntegrityError(
+                    f"{place} should have {file['num_bytes']} bytes, as {MANIFEST} says; build or download it again"
+                )
+
+    def files(self, split: str | None = None) -> list[dict[str, Any]]:
+        """Lists what the manifest says of each shard of a split, or of all."""
+        return [
+            file
+            for name, content in self.manifest["splits"].items()
+            if split in (None, name)
+            for file in content["files"]
+        ]
+
+    def check(self) -> None:
+        """Compares every shard with the SHA-256 that it was built with.
+
+        Raises:
+            EcgIntegrityError: If one has changed.
+        """
+        for file in self.files():
+            if (found := sha256_of(self.folder / file["path"])) != file["sha256"]:
+                raise EcgIntegrityError(
+                    f"{self.folder / file['path']} has SHA-256 {found}, expected {file['sha256']}; build or download "
+                    "it again"
+                )
+
+    def as_dataset(self, split: str | None = None) -> Any:
+        """Gives the rows of a split, or of all as a dict, memory-mapped; `datasets` unpacks the shards once."""
+        paths = {
+            name: [str(self.folder / file["path"]) for file in self.files(name)] for name in self.manifest["splits"]
+        }
+        if split is not None and split not in paths:
+            raise EcgIntegrityError(f"{self.dataset_name} was built without split {split!r}; it has {sorted(paths)}")
+        return datasets.load_dataset("parquet", data_files=paths, split=split)
+
+
+BLOCK = 1000  # records whose plainness is looked up at once
+
+
+class BuiltSplit(Split):
+    """A split of a built corpus under an input contract, whose crops are cut before anything is decoded.
+
+    Args:
+        corpus: It.
+        split: Name of the split.
+        extractor: The input contract, at the sampling rate that the corpus was built with.
+        num_samples: Length that a record must at least have, T; shorter ones are left out, counted and logged.
+
+    Raises:
+        EcgFormatError: If the corpus was built with another sampling rate.
+    """
+
+    def __init__(self, corpus: BuiltCorpus, split: str, extractor: EcgFeatureExtractor, num_samples: int = 0):
+        check_unit(corpus.dataset_name, corpus.unit, extractor)
+        rate = corpus.manifest["recipe"]["target_rate"]
+        if rate != extractor.sampling_rate:
+            raise EcgFormatError(
+                f"{corpus.folder} was built at {rate or 0:g} Hz, expected {extractor.sampling_rate:g} Hz; build the "
+                f"corpus with --target_rate {extractor.sampling_rate:g}, or train at its rate"
+            )
+        table = corpus.as_dataset(split)
+        super().__init__(corpus.dataset_name, split, corpus.fingerprint, table, num_samples)
+        self.extractor = extractor
+        self.samples, self.gains = Column(table, "signal"), Column(table, "gain")
+        self.facts_of_rows = table.select_columns(["leads", "gain", "baseline"])
+        self._plain: dict[int, NDArray[np.bool_]] = {}
+
+    def signal(self, index: int) -> NDArray[np.float32]:
+        """Gives the features of a record, shape (L, T)."""
+        return self.extractor.process_row(self.table[int(self.places[index])])
+
+    def crops(self, indices: NDArray[np.int64], starts: NDArray[np.int64], num_samples: int) -> NDArray[np.float32]:
+        """Gives one crop of each of several records, see `Split`.
+
+        What the contract does to each sample by itself is done to the crops alone. Records with gaps or with other
+        leads than the contract's, and all if each is normalised by itself, are decoded whole.
+        """
+        shape = (len(indices), len(self.extractor.leads), num_samples)
+        samples, gains = np.zeros(shape, np.int16), np.ones((*shape[:2], 1), np.float32)
+        whole = []
+        for crop, (place, start) in enumerate(zip(self.places[indices].tolist(), starts.tolist(), strict=True)):
+            if self._is_plain(place):
+                stored = self.samples[place].view("<i2").reshape(shape[1], -1)
+                samples[crop], gains[crop, :, 0] = stored[:, start : start + num_samples], self.gains[place]
+            else:
+                whole.append(crop)
+        gaps = samples == MISSING
+        whole += np.flatnonzero(gaps.any(axis=(1, 2))).tolist()
+        signals = self.extractor.normalise(np.divide(samples, gains, dtype=np.float32), gaps)
+        for crop in whole:
+            start = int(starts[crop])
+            signals[crop] = self.signal(int(indices[crop]))[:, start : start + num_samples]
+        return signals
+
+    def _is_plain(self, place: int) -> bool:
+        """Says whether a record is no more than samples over gains, as `Record.signal` computes them in 32 bits."""
+        if self.extractor.normalization == "record":
+            return False
+        block, row = divmod(place, BLOCK)
+        if block not in self._plain:
+            self._plain[block] = _plain_rows(
+                self.facts_of_rows[block * BLOCK : (block + 1) * BLOCK], self.extractor.leads
+            )
+        return bool(self._plain[block][row])
+
+
+def _plain_rows(rows: dict[str, list[Any]], leads: list[str]) -> NDArray[np.bool_]:
+    return np.array(
+        [
+            own == leads and not any(baseline) and np.array_equal(gain, np.float32(gain))
+            for own, baseline, gain in zip(rows["leads"], rows["baseline"], rows["gain"], strict=True)
+        ]
+    )

@@ -1,0 +1,69 @@
+"""Dataset cards: the manifest of a built corpus in, Markdown out."""
+
+from importlib.resources import files
+
+from huggingface_hub import DatasetCard, DatasetCardData
+from jinja2 import Environment, StrictUndefined
+
+from ecg_hf.built import BuiltCorpus
+from ecg_hf.cards import HUB_LICENCES, inline, recorded
+from ecg_hf.errors import EcgAccessError
+
+# What the Hub calls licences that have another name elsewhere.
+LICENCES = {"odc-by-1.0": "odc-by", "odbl-1.0": "odbl"}
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+def dataset_card(corpus: BuiltCorpus, repo_id: str) -> DatasetCard:
+    """Writes the card of a built corpus.
+
+    Args:
+        corpus: It.
+        repo_id: Where it will be found, such as "ecg-hf/ptbxl".
+    """
+    environment = Environment(undefined=StrictUndefined, finalize=inline, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(known=recorded, megabytes=lambda size: f"{size / 1e6:,.1f} MB")
+    template = environment.from_string(files("ecg_hf").joinpath("dataset_card.md").read_text(encoding="utf-8"))
+    text = template.render(repo_id=repo_id, title=repo_id.split("/")[-1], **corpus.manifest)
+    return DatasetCard(f"---\n{card_metadata(corpus).to_yaml()}\n---\n\n{text}\n")
+
+
+def card_metadata(corpus: BuiltCorpus) -> DatasetCardData:
+    """Fills the YAML header, by which the Hub finds the corpus and `load_dataset` its splits."""
+    licence = hub_licence(corpus.facts["licence"])
+    number = sum(split["num_records"] for split in corpus.manifest["splits"].values())
+    paths = [{"split": split, "path": f"data/{split}-*.parquet"} for split in corpus.manifest["splits"]]
+    return DatasetCardData(
+        license=licence or "other",
+        license_name=None if licence else corpus.facts["licence"],
+        license_link=None if licence else corpus.facts["licence_url"],
+        pretty_name=corpus.facts["name"],
+        tags=["ecg", "electrocardiogram", "medical", "time-series", "ecg_hf"],
+        size_categories=[next((name for size, name in SIZES if number < size), "n>1M")],
+        configs=[{"config_name": "default", "data_files": paths}],
+    )
+
+
+def hub_licence(licence: str) -> str | None:
+    """Gives the Hub's name of a licence; None if it has none."""
+    name = LICENCES.get(licence.lower(), licence.lower())
+    return name if name in HUB_LICENCES else None
+
+
+def require_shareable(corpus: BuiltCorpus) -> None:
+    """Refuses to publish what its source or its licence keeps from being published.
+
+    Raises:
+        EcgAccessError: If the source is not open to everyone, or its licence is not known to allow changed copies.
+    """
+    facts, licence = corpus.facts, hub_licence(corpus.facts["licence"])
+    if facts["access"] != "open":
+        raise EcgAccessError(
+            f"{facts['name']} has {facts['access']} access, expected an open source, so its records stay where they "
+            f"are; whoever wants them applies at {facts['homepage'] or 'their owner'}"
+        )
+    if licence is None or "-nd-" in f"{licence}-":
+        raise EcgAccessError(
+            f"{facts['name']} has the licence {facts['licence']}, expected one that allows changed copies to be "
+            "shared; publish the command that builds it instead"
+        )

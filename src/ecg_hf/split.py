@@ -1,0 +1,186 @@
+"""A split of a corpus at random access: its rows, its labels, and crops of its signals."""
+
+import logging
+import statistics
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from ecg_hf.errors import EcgIntegrityError
+from ecg_hf.tasks.base import Task
+
+BATCH_SIZE = 10_000  # records whose labels are read at once
+
+logger = logging.getLogger(__name__)
+
+
+class Split(ABC):
+    """The records of one split of a corpus, in an order that stays.
+
+    Args:
+        corpus: Its name.
+        name: Of the split.
+        fingerprint: Of the corpus.
+        table: A row for each record, memory-mapped; `num_samples` are samples at the rate of the signals given out.
+        num_samples: Length that a record must at least have, T; shorter ones are left out, counted and logged.
+
+    Raises:
+        EcgIntegrityError: If no record is left.
+    """
+
+    def __init__(self, corpus: str, name: str, fingerprint: str, table: datasets.Dataset, num_samples: int = 0):
+        self.name, self.fingerprint, self.table = name, fingerprint, table
+        self.num_too_short = self.num_unfit = 0
+        lengths = table.data.column("num_samples").to_numpy()
+        self.places: NDArray[np.int64] = np.flatnonzero(lengths >= num_samples)
+        self.lengths: NDArray[np.integer] = lengths[self.places]
+        self.num_too_short = len(lengths) - len(self.places)
+        self.rows = table.select(self.places) if self.num_too_short else table
+        if self.num_too_short:
+            short = table.select(np.flatnonzero(lengths < num_samples)[:20])["record_id"][:]
+            logger.warning("%d records of %s are shorter than a crop and left out: %s", self.num_too_short, name, short)
+        if not len(self):
+            raise EcgIntegrityError(f"split {name!r} of {corpus} has no record; choose another split")
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @abstractmethod
+    def signal(self, index: int) -> NDArray[np.float32]:
+        """Gives the features of a record, shape (L, T)."""
+
+    @abstractmethod
+    def crops(self, indices: NDArray[np.int64], starts: NDArray[np.int64], num_samples: int) -> NDArray[np.float32]:
+        """Gives one crop of each of several records.
+
+        Args:
+            indices: The records, shape (B,).
+            starts: First sample of each crop, shape (B,).
+            num_samples: Length of the crops.
+
+        Returns:
+            Shape (B, L, num_samples), a part of what `signal` gives.
+        """
+
+    @property
+    def record_ids(self) -> list[str]:
+        """Names of the records."""
+        return list(self.rows["record_id"])
+
+    @property
+    def patient_ids(self) -> list[str | None]:
+        """Patients of the records; None where the corpus does not know."""
+        return list(self.rows["patient_id"])
+
+    def record_id(self, index: int) -> str:
+        """Names one record."""
+        return str(self.table[int(self.places[index])]["record_id"])
+
+    def patient_codes(self) -> tuple[NDArray[np.int64], int]:
+        """Numbers the patients of the records from 0, shape (R,), and counts them.
+
+        Raises:
+            EcgIntegrityError: If the corpus does not know the patient of every record.
+        """
+        column = self.table.data.column("patient_id").combine_chunks().take(pa.array(self.places))
+        if column.null_count:
+            raise EcgIntegrityError(
+                f"{column.null_count} records of split {self.name} have no patient, expected one for each; sample by "
+                "record"
+            )
+        coded = column.dictionary_encode()
+        return coded.indices.to_numpy().astype(np.int64), len(coded.dictionary)
+
+    def select(self, indices: Sequence[int] | NDArray[np.int64]) -> Self:
+        """Keeps some records, in the given order."""
+        chosen = object.__new__(type(self))
+        chosen.__dict__.update(self.__dict__)
+        chosen.places, chosen.lengths = self.places[indices], self.lengths[indices]
+        chosen.rows = self.table.select(chosen.places)
+        return chosen
+
+    def where(self, mask: NDArray[np.bool_], why: str) -> Self:
+        """Keeps the records for which a mask (R,) is true; the others are counted and logged."""
+        if mask.all():
+            return self
+        left_out = np.asarray(self.record_ids)[~mask]
+        logger.warning("%d records of %s are left out, %s: %s", len(left_out), self.name, why, left_out[:20].tolist())
+        kept = self.select(np.flatnonzero(mask))
+        kept.num_unfit = self.num_unfit + len(left_out)
+        return kept
+
+    def has(self, label_set: str, name: str = "") -> NDArray[np.bool_]:
+        """Says which records have a label, or any of its set if `name` is empty; shape (R,)."""
+        found = np.zeros(len(self), bool)
+        for record, names, _ in iterate_labels(self.rows, label_set):
+            found[record[pc.equal(names, pa.scalar(name)).to_numpy(zero_copy_only=False)] if name else record] = True
+        return found
+
+    def targets(self, task: Task) -> NDArray[np.float32]:
+        """Reads out a task's labels.
+
+        Returns:
+            Shape (R, C): 1 where a record has a label of the task's set and 0 where it has not; for regression the
+            label's value, NaN where there is none. If the absent are unknown, NaN where there is none, 0 where its
+            value is 0 and else 1.
+        """
+        regression, unknown = task.problem_type == "regression", task.absent == "unknown"
+        targets = np.full((len(self), len(task.labels)), np.nan if regression or unknown else 0.0, np.float32)
+        labels = pa.array(task.labels, pa.string())
+        for record, names, value in iterate_labels(self.rows, task.label_set):
+            column = pc.index_in(names, labels).fill_null(-1).to_numpy(zero_copy_only=False)
+            told = column >= 0
+            meant = value if regression else (value > 0 if unknown else np.ones_like(value))
+            targets[record[told], column[told]] = meant[told]
+        return targets
+
+    def counts(self) -> dict[str, int]:
+        """Counts records and patients, the records that were too short, and those that a task did not ask for."""
+        patients = {patient for patient in self.patient_ids if patient is not None}
+        counts = {"num_records": len(self), "num_patients": len(patients), "num_too_short": self.num_too_short}
+        return counts | ({"num_unfit": self.num_unfit} if self.num_unfit else {})
+
+    def demographics(self) -> dict[str, float | int | None]:
+        """Summarises sex and age (years; the 5th, 50th and 95th percentile of those known)."""
+        sexes, ages = list(self.rows["sex"]), sorted(age for age in self.rows["age"] if age is not None)
+        quantiles = statistics.quantiles(ages, n=20) if len(ages) > 1 else [None] * 19
+        return {
+            "num_female": sexes.count("female"),
+            "num_male": sexes.count("male"),
+            "num_over_89": sum(self.rows["age_over_89"]),
+            "age_low": quantiles[0],
+            "age_median": quantiles[9],
+            "age_high": quantiles[18],
+        }
+
+
+def iterate_labels(rows: Any, label_set: str) -> Iterator[tuple[NDArray[np.int64], Any, NDArray[np.float32]]]:
+    """Yields the labels of a set, some records at a time: each label's record, (K,), its name and its value."""
+    first = 0
+    for batch in rows.select_columns(["labels"]).with_format("arrow").iter(BATCH_SIZE):
+        lists = pa.concat_arrays(batch["labels"].chunks)
+        labels = lists.flatten()
+        chosen = pc.equal(pc.struct_field(labels, "set"), pa.scalar(label_set))
+        record = pc.list_parent_indices(lists).filter(chosen).to_numpy(zero_copy_only=False) + first
+        labels = labels.filter(chosen)
+        yield record, pc.struct_field(labels, "name"), pc.struct_field(labels, "value").to_numpy(zero_copy_only=False)
+        first += len(lists)
+
+
+def count_labels(rows: Any, task: Task) -> Counter[str]:
+    """Counts the records that have each label of a task's set."""
+    counts: Counter[str] = Counter()
+    for record, names, value in iterate_labels(rows, task.label_set):
+        positive = value > 0 if task.absent == "unknown" else np.ones(len(value), bool)
+        coded = names.dictionary_encode()
+        codes, known = coded.indices.to_numpy(zero_copy_only=False), coded.dictionary.to_pylist()
+        pairs = np.unique(np.stack([record[positive], codes[positive]]), axis=1)
+        counts.update(dict(zip(known, np.bincount(pairs[1], minlength=len(known)).tolist(), strict=True)))
+    return counts
