@@ -120,7 +120,7 @@ class EcgCorpus(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
         # datasets would name the folder by the arguments alone and so serve changed data or code from an old cache
         if self.config.data_dir is not None or not self.needs_data_dir:
             self._entries()
-            self.hash = _sha256(self._code, self._fingerprint, self._stamps)
+            self.hash = _sha256([self._code, self._fingerprint, self._stamps])
         return str(super()._build_cache_dir())
 
     @property
@@ -143,12 +143,24 @@ class EcgCorpus(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
                 "complete the download, or leave such records out with allow_missing=True"
             )
         if self._missing:
-            logger.warning("left out %d records without files: %s", len(self._missing), ", ".join(self._missing))
+            logger.warning("left out %d records without files: %s", len(self._missing), list(self._missing)[:20])
         if not any(index.values()):
             raise MissingFileError(
                 f"all {len(self._missing)} records of {self._root} lack files; complete the download"
             )
         return index
+
+    @property
+    def root(self) -> CorpusRoot | None:
+        """Where the files are; None for a corpus that needs none."""
+        self._entries()
+        return self._root
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """Records whose files are not there, each with one of these files."""
+        self._entries()
+        return dict(self._missing)
 
     def read(self, entry: Entry) -> Record:
         """Reads and decodes one record of the index."""
@@ -189,7 +201,7 @@ class EcgCorpus(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
         if self._index is None:
             self._root = self._root or self._open()
             entries = self.read_index(self._root)
-            fingerprint = _sha256(*map(repr, map(attrgetter(*(field.name for field in fields(Entry))), entries)))
+            fingerprint = _sha256(map(repr, map(attrgetter(*(field.name for field in fields(Entry))), entries)))
             if not self._fingerprint:
                 check_index(entries, self.label_sets, patient_level=self.patient_level)
                 self._fingerprint = fingerprint
@@ -218,7 +230,7 @@ class EcgCorpus(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
         if root is None or not root.stamps_are_cheap:
             return
         stamps = {path: root.stamp(path) for entry in entries for path in self.record_files(entry)}
-        self._stamps = _sha256(*map(repr, stamps.items()))
+        self._stamps = _sha256(map(repr, stamps.items()))
         for entry in entries:
             for path in self.record_files(entry):
                 if stamps[path] is None:
@@ -247,10 +259,10 @@ def code_hash(modules: Iterable[str]) -> str:
             return uuid.uuid4().hex  # typed at a prompt: no source to compare, so never served from a cache
         origins = {str(getattr(value, "__module__", "")) for value in vars(module).values()}
         names += [name for name in origins if name.startswith("ecg_hf.")]
-    return _sha256(*(sources[name] for name in sorted(sources)))
+    return _sha256(sources[name] for name in sorted(sources))
 
 
-def _sha256(*texts: str) -> str:
+def _sha256(texts: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for text in texts:
         digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
