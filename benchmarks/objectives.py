@@ -3,7 +3,7 @@
 OMP_NUM_THREADS=1 python benchmarks/objectives.py --data synthetic
 OMP_NUM_THREADS=1 python benchmarks/objectives.py --data real --root DATA
 
-Each run pretrains a fixed number of steps without labels; then one logistic regression per label reads the mean token.
+Each run pretrains a fixed number of steps without labels, the same for all objectives of a backbone; then one logistic regression per label reads the mean token.
 Training and test patients differ, and no test patient's ECG is pretrained on. Rows already in the output folder are not
 run again.
 """
@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from ecg_hf import PAIRS
 from ecg_hf.bootstrap import bootstrap, cluster_by_patient, percentile_interval
-from ecg_hf.crops import random_crop, tile
+from ecg_hf.crops import crop_draws, crop_starts, tile
 from ecg_hf.label_scores import label_statistics
 from ecg_hf.optimization import LEARNING_RATE_SCALES, learning_rate_factor, parameter_groups
 
@@ -32,18 +32,20 @@ NUM_RESAMPLES = 1000
 # a prediction fourteen ahead, would leave nothing. These settings are said in time and hold for every backbone.
 SECONDS, RATE = 5.0, 100
 NUM_SAMPLES = int(SECONDS * RATE)
+# A small network's first hundreds of steps teach it little. These take a minute or so each.
+STEPS = {"s4": 800, "cnn": 800, "resnet": 1500, "transformer": 2000}
 
 
 def objective_fields(objective: str, stride: int) -> dict[str, object]:
-    """Spans of 0.4 s and predictions 0.16 s ahead, but a token at least; teachers as they come."""
-    span = max(1, round(0.4 * RATE / stride))
+    """Spans and blocks of 0.4 to 0.6 s and predictions 0.16 s ahead, but a token at least; teachers as they come."""
+    spans = {"mask_span": max(1, round(0.4 * RATE / stride)), "mask_fraction": 0.3}
     return {
         "cpc": {"prediction_offset": max(1, round(0.16 * RATE / stride))},
         "masked": {"mask_patch_size": 16, "mask_max_patches": 4},
-        "jepa": {},
-        "data2vec": {"mask_span": span},
-        "dinosr": {"mask_span": span, "codebook_size": 64},
-        "hubertpp": {"mask_span": span, "codebook_sizes": [32, 64]},
+        "jepa": {"target_scale": [0.4 / SECONDS, 0.6 / SECONDS]},
+        "data2vec": spans,
+        "dinosr": spans | {"codebook_size": 64},
+        "hubertpp": spans | {"codebook_sizes": [32, 64]},
     }[objective]
 
 
@@ -59,13 +61,16 @@ def make(name: str, size: str, seed: int) -> torch.nn.Module:
 def pretrain(pair: torch.nn.Module, signals: list[np.ndarray], arguments: argparse.Namespace, seed: int) -> dict:
     """Takes the steps and gives the mean of the last tenth of their metrics."""
     rng, history = np.random.default_rng(seed), []
+    lengths, size = np.array([signal.shape[1] for signal in signals]), arguments.batch_size
+    steps = arguments.steps or STEPS[pair.config.model_type.split("-")[1]]
     groups = parameter_groups(pair, arguments.learning_rate, 1e-2, LEARNING_RATE_SCALES["uniform"])
     optimizer = torch.optim.AdamW(groups)
     pair.train()
-    for step in range(arguments.steps):
-        chosen = rng.integers(len(signals), size=arguments.batch_size)
-        batch = np.stack([random_crop(signals[index], NUM_SAMPLES, rng) for index in chosen])
-        factor = learning_rate_factor(step, max_steps=arguments.steps, warmup_steps=20, schedule="cosine")
+    for step in range(steps):
+        chosen = rng.integers(len(signals), size=size)
+        starts = crop_starts(crop_draws(seed, step * size, (step + 1) * size), lengths[chosen], NUM_SAMPLES)
+        batch = np.stack([signals[i][:, start : start + NUM_SAMPLES] for i, start in zip(chosen, starts, strict=True)])
+        factor = learning_rate_factor(step, max_steps=steps, warmup_steps=20, schedule="cosine")
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
         output = pair(torch.from_numpy(batch))
@@ -140,7 +145,7 @@ def table(arguments: argparse.Namespace, names: list[str]) -> str:
     patients = len({records.patients[index] for index in records.test})
     lines = [
         f"{len(records.unlabelled)} records pretrained on, {len(records.train)} to fit probes, {len(records.test)} "
-        f"records of {patients} patients to test; {arguments.steps} steps of {arguments.batch_size} crops of "
+        f"records of {patients} patients to test; {arguments.steps or STEPS} steps of {arguments.batch_size} crops of "
         f"{SECONDS:g} s at {RATE} Hz, size {arguments.size}, {arguments.seeds} seeds.",
         f"Simple features: {interval([simple], None, records)}.",
         "",
@@ -167,8 +172,8 @@ def main() -> None:
     parser.add_argument("--root", type=Path, help="folder with the real corpora")
     parser.add_argument("--pairs", nargs="*", default=[name for name in PAIRS if not name.endswith("supervised")])
     parser.add_argument("--size", default="20k")
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--steps", type=int, help="of every backbone; its own number if not given")
+    parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--learning_rate", type=float, default=2e-3)
     parser.add_argument("--num_records", type=int, default=2000)
     parser.add_argument("--seeds", type=int, default=3)
