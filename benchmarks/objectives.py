@@ -33,7 +33,7 @@ NUM_RESAMPLES = 1000
 SECONDS, RATE = 5.0, 100
 NUM_SAMPLES = int(SECONDS * RATE)
 # A small network's first hundreds of steps teach it little. These take a minute or so each.
-STEPS = {"s4": 800, "cnn": 800, "resnet": 1500, "transformer": 2000}
+STEPS = {"s4": 800, "cnn": 800, "resnet": 1500, "transformer": 4000}
 
 
 def objective_fields(objective: str, stride: int) -> dict[str, object]:

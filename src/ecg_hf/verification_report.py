@@ -12,9 +12,7 @@ def render_report(report: Report) -> str:
         _bullets("What must be mended or left out", report.failures),
         _counts(report),
         _bullets("Records that cannot be read", [f"{name}: {why}" for name, why in report.unreadable.items()]),
-        _bullets(
-            "Files that are not as published", [f"{a}: {b}" for a, b in report.checksums.changed.items()]
-        ),
+        _bullets("Files that are not as published", [f"{a}: {b}" for a, b in report.checksums.changed.items()]),
         _bullets("Files that are missing", [*report.missing, *report.checksums.missing]),
         _bullets(
             "Signals to look at",

@@ -92,6 +92,8 @@ class PTBXL(EcgCorpus):
     description = "12-lead ECGs of 10 s, 1989-1996, with the SCP-ECG statements of up to two physicians."
     data_version = "1.0.3"
     patient_level = True
+    num_records: ClassVar[int | None] = 21_799
+    num_patients: ClassVar[int | None] = 18_869
     label_sets: ClassVar[dict[str, tuple[str, ...]]] = {
         label_set: tuple(sorted({name for pairs in STATEMENTS.values() for kind, name in pairs if kind == label_set}))
         for label_set in _SETS
