@@ -3,9 +3,9 @@
 OMP_NUM_THREADS=1 python benchmarks/objectives.py --data synthetic
 OMP_NUM_THREADS=1 python benchmarks/objectives.py --data real --root DATA
 
-Each run pretrains a fixed number of steps without labels, the same for all objectives of a backbone; then one logistic regression per label reads the mean token.
-Training and test patients differ, and no test patient's ECG is pretrained on. Rows already in the output folder are not
-run again.
+Each run pretrains a fixed number of steps without labels, the same for all objectives of a backbone; then one logistic
+regression per label reads the mean token. Training and test patients differ, and no test patient's ECG is pretrained
+on. Rows already in the output folder are not run again.
 """
 
 import argparse

@@ -15,8 +15,12 @@ from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTrainin
 
 from ecg_hf import PretrainingArguments, load_corpus, pretrain, row_to_signal
 from ecg_hf.corpus import EcgCorpus
-from ecg_hf.errors import EcgCheckpointError
+from ecg_hf.errors import EcgAccessError, EcgCheckpointError
+from ecg_hf.loading import open_corpus
+from ecg_hf.registry import CORPORA, load
+from ecg_hf.shards import Recipe, build_shard, write_manifest
 from ecg_hf.training import Pretrainer
+from ecg_hf.verification import read_record
 
 CORPUS = ["num_records=24", "sampling_rate=100", "seed=1"]
 MODEL = ["hidden_size=16", "num_layers=1", "num_negatives=8"]
@@ -49,6 +53,18 @@ def assert_same_run(folder, other):
     assert losses_of(folder) == losses_of(other)
     weights, others = load_file(folder / "model.safetensors"), load_file(other / "model.safetensors")
     assert all(torch.equal(value, others[name]) for name, value in weights.items())
+
+
+def interrupt(monkeypatch, number):
+    """Lets a signal arrive in the fifth step."""
+    step = Pretrainer._step
+
+    def interrupted(self, batches):
+        if self.state.step == 4:
+            signal.raise_signal(number)
+        return step(self, batches)
+
+    monkeypatch.setattr(Pretrainer, "_step", interrupted)
 
 
 @pytest.fixture(autouse=True)
@@ -107,14 +123,7 @@ def test_the_random_numbers_of_a_step_do_not_depend_on_what_was_drawn_before(who
 def test_an_interrupted_run_writes_a_checkpoint_and_continues_as_if_nothing_had_been(
     whole_run, tmp_path, monkeypatch, number, status
 ):
-    step = Pretrainer._step
-
-    def interrupted(self, batches):
-        if self.state.step == 4:
-            signal.raise_signal(number)
-        return step(self, batches)
-
-    monkeypatch.setattr(Pretrainer, "_step", interrupted)
+    interrupt(monkeypatch, number)
     with pytest.raises(SystemExit) as stop:
         pretrain(arguments_for(tmp_path))
     assert stop.value.code == status
@@ -264,6 +273,52 @@ def test_several_corpora_mix_by_weight(tmp_path):
     mixed = {"corpus": ["synthetic", "synthetic"], "corpus_weights": [0.75, 0.25], "max_steps": 2}
     run = json.loads((pretrain(arguments_for(tmp_path, **mixed)) / "run.json").read_text())
     assert [corpus["weight"] for corpus in run["corpora"]] == [0.75, 0.25]
+
+
+def build(folder, name, place=None, **fields):
+    """Builds a corpus at 100 Hz."""
+    if place is not None:
+        load(CORPORA, name).write_example(place, num_records=40)
+    corpus = open_corpus(name, data_dir=place, **fields)
+    findings = [read_record(corpus, entry) for entries in corpus.entries().values() for entry in entries]
+    recipe = Recipe(100, excluded=tuple(finding.entry.record_id for finding in findings if finding.error))
+    build_shard(corpus, recipe, folder, 0)
+    write_manifest(corpus, recipe, folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def four_built(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("four")
+    synthetic = {"num_records": 24, "sampling_rate": 100}
+    return [
+        build(folder / "a", "synthetic", **synthetic, seed=1),
+        build(folder / "b", "synthetic", **synthetic, seed=2),
+        *(build(folder / name, name, folder / f"{name}-raw") for name in ("ptbxl", "code15")),
+    ]
+
+
+@pytest.mark.parametrize("sample_by", ["record", "patient"])
+def test_a_run_on_a_weighted_mixture_of_four_built_corpora_resumes_exactly(
+    four_built, tmp_path, monkeypatch, sample_by
+):
+    mixed = {"corpus": four_built, "corpus_weights": [4.0, 2.0, 1.0, 1.0], "corpus_fields": [], "sample_by": sample_by}
+    whole = pretrain(arguments_for(tmp_path / "whole", **mixed))
+    run = json.loads((whole / "run.json").read_text())
+    assert [corpus["name"] for corpus in run["corpora"]] == ["synthetic", "synthetic", "ptbxl", "code15"]
+    assert [corpus["unit"] for corpus in run["corpora"]] == ["mV", "mV", "mV", "uncertain mV"]
+    interrupt(monkeypatch, signal.SIGTERM)
+    with pytest.raises(SystemExit):
+        pretrain(arguments_for(tmp_path / "cut", **mixed))
+    monkeypatch.undo()
+    assert_same_run(pretrain(arguments_for(tmp_path / "cut", **mixed, resume=True)), whole)
+
+
+def test_a_folder_that_holds_no_built_corpus_is_refused(tmp_path):
+    with pytest.raises(EcgAccessError, match=r"has no manifest.json: build the corpus there to its end"):
+        pretrain(arguments_for(tmp_path / "run", corpus=[str(tmp_path)], corpus_fields=[]))
+    with pytest.raises(KeyError, match="'nothing' is not registered"):
+        pretrain(arguments_for(tmp_path / "run", corpus=["nothing"], corpus_fields=[]))
 
 
 def test_bf16_training_stays_near_full_precision(whole_run, tmp_path):
