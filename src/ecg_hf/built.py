@@ -1,7 +1,7 @@
 """Corpora that `dataset_scripts/build.py` has made: Parquet shards at one sampling rate, read as crops in place."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasets
 import numpy as np
@@ -82,7 +82,14 @@ class BuiltCorpus:
         return datasets.load_dataset("parquet", data_files=paths, split=split)
 
 
-BLOCK = 1000  # records whose plainness is looked up at once
+BLOCK = 1000  # records whose storage is looked up at once
+
+
+class Block(NamedTuple):
+    """How some records are stored: the gains that occur, (K, L), and which of them each has, -1 if it is not plain."""
+
+    gains: NDArray[np.float32]
+    which: NDArray[np.int16]
 
 
 class BuiltSplit(Split):
@@ -109,9 +116,9 @@ class BuiltSplit(Split):
         table = corpus.as_dataset(split)
         super().__init__(corpus.dataset_name, split, corpus.fingerprint, table, num_samples)
         self.extractor = extractor
-        self.samples, self.gains = Column(table, "signal"), Column(table, "gain")
-        self.facts_of_rows = table.select_columns(["leads", "gain", "baseline"])
-        self._plain: dict[int, NDArray[np.bool_]] = {}
+        self.samples = Column(table, "signal")
+        self.storage = table.select_columns(["leads", "gain", "baseline"])
+        self._blocks: dict[int, Block] = {}
 
     def signal(self, index: int) -> NDArray[np.float32]:
         """Gives the features of a record, shape (L, T)."""
@@ -124,38 +131,41 @@ class BuiltSplit(Split):
         leads than the contract's, and all if each is normalised by itself, are decoded whole.
         """
         shape = (len(indices), len(self.extractor.leads), num_samples)
-        samples, gains = np.zeros(shape, np.int16), np.ones((*shape[:2], 1), np.float32)
+        signals, gains = np.empty(shape, np.float32), np.ones((*shape[:2], 1), np.float32)
         whole = []
         for crop, (place, start) in enumerate(zip(self.places[indices].tolist(), starts.tolist(), strict=True)):
-            if self._is_plain(place):
-                stored = self.samples[place].view("<i2").reshape(shape[1], -1)
-                samples[crop], gains[crop, :, 0] = stored[:, start : start + num_samples], self.gains[place]
-            else:
+            gain = self._plain_gain(place)
+            if gain is None:
                 whole.append(crop)
-        gaps = samples == MISSING
-        whole += np.flatnonzero(gaps.any(axis=(1, 2))).tolist()
-        signals = self.extractor.normalise(np.divide(samples, gains, dtype=np.float32), gaps)
+                signals[crop] = 0
+            else:
+                stored = self.samples[place].view("<i2").reshape(shape[1], -1)
+                signals[crop], gains[crop, :, 0] = stored[:, start : start + num_samples], gain
+        if signals.min(initial=0) == MISSING:
+            whole += np.flatnonzero((signals == MISSING).any(axis=(1, 2))).tolist()
+        signals /= gains
+        signals = self.extractor.normalise(signals, np.zeros(1, bool))
         for crop in whole:
             start = int(starts[crop])
             signals[crop] = self.signal(int(indices[crop]))[:, start : start + num_samples]
         return signals
 
-    def _is_plain(self, place: int) -> bool:
-        """Says whether a record is no more than samples over gains, as `Record.signal` computes them in 32 bits."""
+    def _plain_gain(self, place: int) -> NDArray[np.float32] | None:
+        """Gives the gains of a record that is samples over gains, as `Record.signal` divides them in 32 bits."""
         if self.extractor.normalization == "record":
-            return False
-        block, row = divmod(place, BLOCK)
-        if block not in self._plain:
-            self._plain[block] = _plain_rows(
-                self.facts_of_rows[block * BLOCK : (block + 1) * BLOCK], self.extractor.leads
-            )
-        return bool(self._plain[block][row])
+            return None
+        number, row = divmod(place, BLOCK)
+        if number not in self._blocks:
+            rows = self.storage[number * BLOCK : (number + 1) * BLOCK]
+            self._blocks[number] = _look_up(rows, self.extractor.leads)
+        gains, which = self._blocks[number]
+        return gains[which[row]] if which[row] >= 0 else None
 
 
-def _plain_rows(rows: dict[str, list[Any]], leads: list[str]) -> NDArray[np.bool_]:
-    return np.array(
-        [
-            own == leads and not any(baseline) and np.array_equal(gain, np.float32(gain))
-            for own, baseline, gain in zip(rows["leads"], rows["baseline"], rows["gain"], strict=True)
-        ]
-    )
+def _look_up(rows: dict[str, list[Any]], leads: list[str]) -> Block:
+    numbers: dict[tuple[float, ...], int] = {}
+    which = np.full(len(rows["leads"]), -1, np.int16)
+    for row, (own, baseline, gain) in enumerate(zip(rows["leads"], rows["baseline"], rows["gain"], strict=True)):
+        if own == leads and not any(baseline) and np.array_equal(gain, np.float32(gain)):
+            which[row] = numbers.setdefault(tuple(gain), len(numbers))
+    return Block(np.array(list(numbers), np.float32), which)

@@ -1,5 +1,7 @@
 """Columns of memory-mapped tables, read row by row without a copy."""
 
+from bisect import bisect_right
+from itertools import accumulate
 from typing import Any
 
 import datasets
@@ -8,7 +10,7 @@ from numpy.typing import NDArray
 
 
 class Column:
-    """A column of bytes or of lists of numbers.
+    """A column of bytes.
 
     It travels to other processes as the names of its files, never as their content.
 
@@ -20,29 +22,27 @@ class Column:
     def __init__(self, table: datasets.Dataset, name: str):
         self.table, self.name = table, name
         self._parts: list[tuple[NDArray[Any], NDArray[Any]]] = []
-        self._starts: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._starts: list[int] = []
 
     def __getitem__(self, row: int) -> NDArray[Any]:
         if not self._parts:
             self._open()
-        part = int(self._starts.searchsorted(row, "right")) - 1
+        part = bisect_right(self._starts, row) - 1
         offsets, values = self._parts[part]
-        place = row - int(self._starts[part])
+        place = row - self._starts[part]
         return values[offsets[place] : offsets[place + 1]]
 
     def _open(self) -> None:
         chunks = [chunk for chunk in self.table.data.column(self.name).chunks if len(chunk)]
-        self._starts = np.cumsum([0, *map(len, chunks[:-1])])
+        self._starts = [0, *accumulate(map(len, chunks[:-1]))]
         self._parts = [_views(chunk) for chunk in chunks]
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_parts": [], "_starts": None}
+        return self.__dict__ | {"_parts": [], "_starts": []}
 
 
 def _views(chunk: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Gives the offsets (N + 1,) and the values of a chunk as views of its memory."""
-    if hasattr(chunk, "values"):  # a list
-        return chunk.offsets.to_numpy(), chunk.values.to_numpy()
+    """Gives the offsets (N + 1,) and the bytes of a chunk as views of its memory."""
     _, offsets, data = chunk.buffers()
     width = np.int64 if str(chunk.type).startswith("large") else np.int32
     view = np.frombuffer(offsets, width)[chunk.offset : chunk.offset + len(chunk) + 1]

@@ -240,7 +240,9 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
             return signal
         if self.normalization == "corpus":
             mean, std = (np.array(values, np.float32)[:, None] for values in (self.mean, self.std))
-            return cast(NDArray[np.float32], (signal - mean) / std)
+            centred: NDArray[np.float32] = signal - mean
+            centred /= std
+            return centred
         # a few samples may resample to gaps alone, which have no statistics but those of their bridges
         kept = ~gaps | gaps.all(axis=-1, keepdims=True)
         mean = signal.mean(axis=-1, keepdims=True, where=kept, dtype=np.float64)

@@ -71,13 +71,17 @@ class MixedCrops(Dataset[dict[str, Any]]):
             signals.append(crops)
             if self.targets is not None:
                 labels.append(self.targets[corpus][own])
-        back = np.argsort(np.argsort(corpora, kind="stable"), kind="stable")
         batch = {"signal": signals} | ({"labels": labels} if labels else {})
-        return {name: torch.from_numpy(_ordered(parts, back)) for name, parts in batch.items()}
+        return {name: torch.from_numpy(_put_back(parts, corpora)) for name, parts in batch.items()}
 
 
-def _ordered(parts: list[NDArray[Any]], back: NDArray[np.int64]) -> NDArray[Any]:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)[back]
+def _put_back(parts: list[NDArray[Any]], corpora: NDArray[np.int64]) -> NDArray[Any]:
+    """Joins what was read corpus by corpus in the order of the positions."""
+    if len(parts) == 1:
+        return parts[0]
+    joined = np.empty((len(corpora), *parts[0].shape[1:]), parts[0].dtype)
+    joined[np.argsort(corpora, kind="stable")] = np.concatenate(parts)
+    return joined
 
 
 class Patients:
