@@ -2,6 +2,8 @@ import hashlib
 import logging
 import pickle
 import re
+import runpy
+import sys
 from dataclasses import replace
 from typing import ClassVar
 
@@ -423,3 +425,12 @@ def test_the_rows_of_a_corpus_keep_its_promises(example, tmp_path):
     if builder.patient_level:
         homes = {(row["patient_id"], row["split"]) for row in rows}
         assert len({patient for patient, _ in homes}) == len(homes)
+
+
+def test_every_corpus_has_its_row_in_the_list(capsys, monkeypatch):
+    monkeypatch.delitem(sys.modules, "ecg_hf.corpora.__main__", raising=False)
+    runpy.run_module("ecg_hf.corpora", run_name="__main__")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1 : 1 + len(CORPORA)]] == list(CORPORA)
+    (row,) = (line for line in lines if line.startswith("mimic_iv_ecg"))
+    assert "800,035" in row and "161,352" in row and "credentialed" in row

@@ -1,9 +1,9 @@
 """`python -m ecg_hf.tasks` lists the tasks, by what their sources say of them; no data are read."""
 
 import sys
-from collections.abc import Sequence
 
 from ecg_hf.corpus import EcgCorpus
+from ecg_hf.listing import make_table, show_number
 from ecg_hf.registry import CORPORA, TASKS, load
 from ecg_hf.tasks.base import Task
 
@@ -18,25 +18,14 @@ def describe(task: Task, corpus: type[EcgCorpus]) -> tuple[str, ...]:
     """Gives a task's row of the table."""
     outputs = task.num_outputs or len(task.labels) or None
     bound = "<= " if task.num_records or _leaves_out(task) else ""
-    known = _number(corpus.num_records, "<= " if _leaves_out(task) else "")
-    records = " / ".join(map(_number, task.num_records)) if task.num_records else known
-    patients = _number(corpus.num_patients, bound)
-    return task.name, task.corpus, _number(outputs), records, patients, corpus.access
+    known = show_number(corpus.num_records, "<= " if _leaves_out(task) else "")
+    records = " / ".join(map(show_number, task.num_records)) if task.num_records else known
+    patients = show_number(corpus.num_patients, bound)
+    return task.name, task.corpus, show_number(outputs), records, patients, corpus.access
 
 
 def _leaves_out(task: Task) -> bool:
     return bool(task.min_duration_s or task.min_leads or task.required or task.unlabelled == "drop")
-
-
-def _number(value: int | None, bound: str = "") -> str:
-    return "?" if value is None else f"{bound}{value:,}"
-
-
-def make_table(rows: Sequence[Sequence[str]]) -> str:
-    """Lines up rows of text, the first one being the header."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
-    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
