@@ -22,6 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 from ecg_hf import PAIRS
+from ecg_hf.batch_norms import regather
 from ecg_hf.bootstrap import bootstrap, cluster_by_patient, percentile_interval
 from ecg_hf.crops import crop_draws, crop_starts, tile
 from ecg_hf.label_scores import label_statistics
@@ -88,8 +89,7 @@ def pretrain(pair: torch.nn.Module, signals: list[np.ndarray], arguments: argpar
 def encode(backbone: torch.nn.Module, signals: list[np.ndarray]) -> np.ndarray:
     """Pools tokens; batch norms first gather statistics of whole crops, whether trained or not."""
     crops = np.stack([tile(signal, NUM_SAMPLES)[0] for signal in signals[:640]])
-    torch.optim.swa_utils.update_bn(torch.from_numpy(crops).split(64), backbone)
-    backbone.eval()
+    regather(backbone, torch.from_numpy(crops).split(64))
     tiles = [tile(signal, NUM_SAMPLES) for signal in signals]
     pooled = torch.cat([backbone(batch).pooler_output for batch in torch.from_numpy(np.concatenate(tiles)).split(64)])
     parts = pooled.split([len(part) for part in tiles])

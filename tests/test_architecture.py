@@ -15,7 +15,7 @@ STAGES = (
     "reference_file reference_layout reference_s4 reference_teacher reference_trunks reference_objectives "
     "reference_values reference export checkpoints bootstrap label_scores metrics paper plots tasks columns split "
     "prepared shards built loader provenance results targets arguments collapse optimization run_log interruption "
-    "progress training runs finetuning lineage cards dataset_cards publishing"
+    "batch_norms progress training runs finetuning lineage cards dataset_cards publishing"
 ).split()
 SHARED = {
     "base",

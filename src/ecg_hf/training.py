@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ecg_hf.arguments import PretrainingArguments
+from ecg_hf.batch_norms import regather
 from ecg_hf.checkpoints import newest_checkpoint, partial_folder, prune_checkpoints, read_json, seal, write_json
 from ecg_hf.collapse import watch_for_collapse
 from ecg_hf.errors import EcgCheckpointError
@@ -25,6 +26,8 @@ from ecg_hf.optimization import LEARNING_RATE_SCALES, learning_rate_factor, para
 from ecg_hf.pretraining import Pair
 from ecg_hf.progress import TrainingState
 from ecg_hf.run_log import RunLog
+
+NORM_BATCHES = 32  # that the final statistics of batch norms come from
 
 
 class Pretrainer:
@@ -101,7 +104,15 @@ class Pretrainer:
                 if enough:
                     break
         self.accelerator.wait_for_everyone()
-        return type(self._unwrapped()).from_pretrained(self.best) if self.best.exists() else self._unwrapped()
+        pair = type(self._unwrapped()).from_pretrained(self.best) if self.best.exists() else self._unwrapped()
+        regather(pair.backbone, self._whole_batches(pair.device))
+        return pair
+
+    def _whole_batches(self, device: torch.device) -> Iterator[Tensor]:
+        """The first batches of the run, the same for all ranks."""
+        size = self.arguments.batch_size
+        for number in range(min(NORM_BATCHES, self.state.step)):
+            yield self.train.__getitems__(list(range(number * size, (number + 1) * size)))["signal"].to(device)
 
     def _start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
