@@ -41,6 +41,7 @@ SHARED = {
     "own_records",
     "tracings",
     "wfdb_header",
+    "wfdb_files",
     "heedb_example",
     "heedb_tables",
     "zzu_codes",

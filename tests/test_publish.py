@@ -1,6 +1,5 @@
 """Publishing, to a folder and to a Hub of our own, and what comes back from there in a fresh process."""
 
-import functools
 import hashlib
 import json
 import os
@@ -8,19 +7,16 @@ import re
 import runpy
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import pytest
 import torch
 from hub_server import HubServer, Repo
-from huggingface_hub import HfApi
 from run_folders import CORPUS, RUN, make_results, write, write_finetuned, write_run
 
-from ecg_hf import PAIRS, publishing
+from ecg_hf import PAIRS
 from ecg_hf.classification import CLASSIFIERS
 from ecg_hf.errors import EcgAccessError, EcgCheckpointError, EcgIntegrityError
 from ecg_hf.features import EcgFeatureExtractor
@@ -53,18 +49,6 @@ KEEP = """
 outputs["{0} crops"], outputs["{0}"] = crops, {0}
 torch.save(outputs, "outputs.pt")
 """
-
-
-@pytest.fixture(scope="module")
-def hub() -> Iterator[HubServer]:
-    """A Hub to which `publish` publishes as long as this module runs."""
-    with HubServer() as server, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-        patch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
-        patch.setattr(publishing, "HfApi", functools.partial(HfApi, endpoint=server.url))
-        patch.setenv("HF_TOKEN", "x")
-        yield server
-    assert server.unhandled == []
 
 
 @dataclass

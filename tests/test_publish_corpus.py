@@ -1,6 +1,5 @@
 """Publishing a built corpus: what arrives is read by plain `datasets`, and nothing closed ever leaves."""
 
-import functools
 import json
 import os
 import runpy
@@ -8,13 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import huggingface_hub
 import numpy as np
 import pytest
-from hub_server import HubServer
-from huggingface_hub import DatasetCard, HfApi
+from huggingface_hub import DatasetCard
 
-from ecg_hf import publishing
 from ecg_hf.built import BuiltCorpus
 from ecg_hf.dataset_cards import dataset_card, hub_licence, require_shareable
 from ecg_hf.errors import EcgAccessError, EcgIntegrityError
@@ -41,17 +37,6 @@ for row in rows:
     lines.append(f"{row['record_id']} {signal.shape} {signal.sum():.6f} {len(row['labels'])}")
 print("\\n".join(lines))
 """
-
-
-@pytest.fixture(scope="module")
-def hub():
-    with HubServer() as server, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-        patch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
-        patch.setattr(publishing, "HfApi", functools.partial(HfApi, endpoint=server.url))
-        patch.setenv("HF_TOKEN", "x")
-        yield server
-    assert server.unhandled == []
 
 
 def build(folder, name, place=None, config=None, rate=None, **fields):

@@ -11,11 +11,12 @@ from ecg_hf.corpora.base import example_samples
 from ecg_hf.corpora.header_comments import labels_of, parse_age, parse_codes, parse_comments, parse_sex
 from ecg_hf.corpora.record_tree import STYLES, find_records, open_any_root, write_lists, write_matlab_record
 from ecg_hf.corpora.snomed import FIRST_RELEASE
+from ecg_hf.corpora.wfdb_files import read_files
 from ecg_hf.corpus import EcgCorpus
 from ecg_hf.errors import EcgFormatError, EcgIntegrityError
 from ecg_hf.folds import split_of_fold, stratified_folds
 from ecg_hf.formats.base import Layout
-from ecg_hf.formats.wfdb import decode, parse_header
+from ecg_hf.formats.wfdb import decode
 from ecg_hf.records import LEADS, MISSING, Record
 from ecg_hf.root import CorpusRoot, MissingFileError
 from ecg_hf.rows import Entry
@@ -151,14 +152,9 @@ class Challenge(EcgCorpus):
 
         The first releases gave other gains, up to 2,000,000 ADC units per mV for the same samples; they are refused.
         """
-        assert root is not None
-        header_file, signal_file = self.record_files(entry)
-        header = parse_header(root.read(header_file), entry.record_id)
-        name = signal_file.rpartition("/")[2]
-        if header.file_names != (name,):
-            raise EcgIntegrityError(f"{header_file} names {header.file_names}, expected {name}; download it again")
+        header, files = read_files(root, self.record_files(entry), entry.record_id)
         rate = COHORTS[cohort_of(entry.record_id)].sampling_rate
-        return decode(header, {name: root.read(signal_file)}, layout=Layout(LEADS, rate, gain=1000.0, baseline=0))
+        return decode(header, files, layout=Layout(LEADS, rate, gain=1000.0, baseline=0))
 
     @classmethod
     def write_example(cls, folder: Path, num_records: int = 20) -> None:

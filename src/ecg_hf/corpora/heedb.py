@@ -20,10 +20,11 @@ from ecg_hf.corpora.heedb_tables import (
     read_persons,
     split_path,
 )
+from ecg_hf.corpora.wfdb_files import read_files
 from ecg_hf.corpus import CorpusConfig, EcgCorpus
 from ecg_hf.errors import EcgAccessError, EcgIntegrityError, EcgLeadError
 from ecg_hf.folds import split_of_fold
-from ecg_hf.formats.wfdb import decode, parse_header
+from ecg_hf.formats.wfdb import decode
 from ecg_hf.records import LEADS, Record
 from ecg_hf.root import CorpusRoot, FolderRoot
 from ecg_hf.rows import Entry
@@ -123,19 +124,13 @@ class HEEDB(EcgCorpus):
             EcgLeadError: If it has other leads.
             EcgIntegrityError: If it has another sampling rate, or the header is that of another file.
         """
-        assert root is not None
-        header_file, signal_file = self.record_files(entry)
-        header = parse_header(root.read(header_file), entry.record_id)
-        name = signal_file.rpartition("/")[2]
-        if header.file_names != (name,):
-            raise EcgIntegrityError(f"{header_file} names {header.file_names}, expected {name}; download it again")
+        paths = self.record_files(entry)
+        header, files = read_files(root, paths, entry.record_id)
         if set(header.leads) != set(LEADS):
-            raise EcgLeadError(f"{header_file}: expected the twelve leads, got {header.leads}; download it again")
+            raise EcgLeadError(f"{paths[0]}: expected the twelve leads, got {header.leads}; download it again")
         if header.sampling_rate not in RATES:
-            raise EcgIntegrityError(
-                f"{header_file}: expected {RATES} Hz, got {header.sampling_rate}; download it again"
-            )
-        return decode(header, {name: root.read(signal_file)})
+            raise EcgIntegrityError(f"{paths[0]}: expected {RATES} Hz, got {header.sampling_rate}; download it again")
+        return decode(header, files)
 
     @classmethod
     def write_example(cls, folder: Path, num_records: int = 20) -> None:

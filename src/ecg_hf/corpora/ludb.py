@@ -10,11 +10,12 @@ import numpy as np
 
 from ecg_hf.corpora.base import example_samples, write_table
 from ecg_hf.corpora.header_comments import parse_age
+from ecg_hf.corpora.wfdb_files import read_files
 from ecg_hf.corpus import CorpusConfig, EcgCorpus
-from ecg_hf.errors import EcgFormatError, EcgIntegrityError
+from ecg_hf.errors import EcgFormatError
 from ecg_hf.folds import split_of_fold, stratified_folds
 from ecg_hf.formats.base import Layout
-from ecg_hf.formats.wfdb import decode, parse_header
+from ecg_hf.formats.wfdb import decode
 from ecg_hf.records import LEADS, Record
 from ecg_hf.root import CorpusRoot
 from ecg_hf.rows import Entry, parse_table
@@ -176,13 +177,8 @@ class LUDB(EcgCorpus):
 
     def read_record(self, root: CorpusRoot | None, entry: Entry) -> Record:
         """Reads and decodes one record, which must be 10 s of the twelve leads at 500 Hz."""
-        assert root is not None
-        header_file, signal_file = self.record_files(entry)
-        header = parse_header(root.read(header_file), entry.record_id)
-        name = signal_file.rpartition("/")[2]
-        if header.file_names != (name,):
-            raise EcgIntegrityError(f"{header_file} names {header.file_names}, expected {name}; download it again")
-        record = decode(header, {name: root.read(signal_file)}, layout=Layout(LEADS, 500, num_samples=5000))
+        header, files = read_files(root, self.record_files(entry), entry.record_id)
+        record = decode(header, files, layout=Layout(LEADS, 500, num_samples=5000))
         if self.config.name == "header":
             return record
         return replace(record, gain=np.full(len(LEADS), COMMON_GAIN), baseline=np.zeros(len(LEADS), np.int32))

@@ -35,11 +35,12 @@ from ecg_hf.corpora.mimic_labels import (
     parse_person,
 )
 from ecg_hf.corpora.mimic_tables import FOLDER, find_table, read_rows, whole
+from ecg_hf.corpora.wfdb_files import read_files
 from ecg_hf.corpus import CorpusConfig, EcgCorpus
 from ecg_hf.errors import EcgIntegrityError, EcgLeadError
 from ecg_hf.folds import split_of_fold, stratified_folds
 from ecg_hf.formats.base import Layout
-from ecg_hf.formats.wfdb import decode, parse_header
+from ecg_hf.formats.wfdb import decode
 from ecg_hf.records import LEADS, Record
 from ecg_hf.root import CorpusRoot
 from ecg_hf.rows import Entry
@@ -158,21 +159,17 @@ class MimicIVECG(EcgCorpus):
         Raises:
             EcgLeadError: If it has not the twelve leads.
         """
-        assert root is not None
-        header_file, signal_file = self.record_files(entry)
-        header = parse_header(root.read(header_file), entry.record_id)
-        name = f"{entry.record_id}.dat"
-        if header.file_names != (name,):
-            raise EcgIntegrityError(f"{header_file} names {header.file_names}, expected {name}; download it again")
+        paths = self.record_files(entry)
+        header, files = read_files(root, paths, entry.record_id)
         if sorted(header.leads) != sorted(LEADS):
-            raise EcgLeadError(f"{header_file}: expected the twelve leads, got {header.leads}; download it again")
+            raise EcgLeadError(f"{paths[0]}: expected the twelve leads, got {header.leads}; download it again")
         if said := [line.rpartition(":")[2].strip() for line in header.comments if line.startswith("<subject_id>")]:
             if said != [entry.patient_id]:
                 raise EcgIntegrityError(
-                    f"{header_file} is of patient {said}, expected {entry.patient_id}; download it again"
+                    f"{paths[0]} is of patient {said}, expected {entry.patient_id}; download it again"
                 )
         layout = Layout(header.leads, 500.0, num_samples=5000, gain=200.0, baseline=0)
-        return decode(header, {name: root.read(signal_file)}, layout=layout)
+        return decode(header, files, layout=layout)
 
     def _learn(self, root: CorpusRoot, entries: Sequence[Entry]) -> None:
         """Fills in the label sets that only the data know, and counts codes that are none."""

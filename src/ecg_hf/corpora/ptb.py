@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from ecg_hf.corpora.base import example_samples
 from ecg_hf.corpora.header_comments import parse_age, parse_sex
+from ecg_hf.corpora.wfdb_files import read_files
 from ecg_hf.corpus import EcgCorpus
 from ecg_hf.errors import EcgFormatError, EcgIntegrityError
 from ecg_hf.folds import split_of_fold, stratified_folds
 from ecg_hf.formats.base import Layout
-from ecg_hf.formats.wfdb import decode, parse_header
+from ecg_hf.formats.wfdb import decode
 from ecg_hf.records import FRANK_LEADS, LEADS, MISSING, Record
 from ecg_hf.root import CorpusRoot, MissingFileError
 from ecg_hf.rows import Entry
@@ -107,13 +108,7 @@ class PTB(EcgCorpus):
 
     def read_record(self, root: CorpusRoot | None, entry: Entry) -> Record:
         """Reads and decodes one record, which must have all 15 leads at 1000 Hz and 2000 ADC units per mV."""
-        assert root is not None
-        header_file, *paths = self.record_files(entry)
-        header = parse_header(root.read(header_file), entry.record_id)
-        names = tuple(path.rpartition("/")[2] for path in paths)
-        if header.file_names != names:
-            raise EcgIntegrityError(f"{header_file} names {header.file_names}, expected {names}; download it again")
-        files = {name: root.read(path) for name, path in zip(names, paths, strict=True)}
+        header, files = read_files(root, self.record_files(entry), entry.record_id)
         return decode(header, files, layout=LAYOUT)
 
     @classmethod

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ecg_hf.corpora.base import example_samples, write_table, write_wfdb
+from ecg_hf.corpora.wfdb_files import read_files
 from ecg_hf.corpus import CorpusConfig, EcgCorpus
 from ecg_hf.errors import EcgFormatError, EcgIntegrityError
 from ecg_hf.formats.base import Layout
-from ecg_hf.formats.wfdb import decode, parse_header
+from ecg_hf.formats.wfdb import decode
 from ecg_hf.records import LEADS, Record
 from ecg_hf.root import CorpusRoot
 from ecg_hf.rows import Entry, parse_table
@@ -130,15 +131,10 @@ class PTBXL(EcgCorpus):
 
     def read_record(self, root: CorpusRoot | None, entry: Entry) -> Record:
         """Reads and decodes one record, which must be 10 s of the twelve leads at 1000 ADC units per mV."""
-        assert root is not None
-        header_file, signal_file = self.record_files(entry)
-        name = entry.path.rpartition("/")[2]
-        header = parse_header(root.read(header_file), name)
-        if header.file_names != (f"{name}.dat",):
-            raise EcgIntegrityError(f"{header_file} names {header.file_names}, expected {name}.dat; download it again")
+        header, files = read_files(root, self.record_files(entry), entry.path.rpartition("/")[2])
         rate = self.sampling_rate
         layout = Layout(LEADS, rate, num_samples=10 * rate, gain=1000.0, baseline=0)
-        return decode(header, {f"{name}.dat": root.read(signal_file)}, layout=layout)
+        return decode(header, files, layout=layout)
 
     @classmethod
     def write_example(cls, folder: Path, num_records: int = 20) -> None:

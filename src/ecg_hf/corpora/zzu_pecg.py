@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecg_hf.corpora.base import example_samples, write_table
+from ecg_hf.corpora.wfdb_files import read_files
 from ecg_hf.corpora.zzu_codes import (
     CODE_COLUMNS,
     DISEASE_COLUMNS,
@@ -27,7 +28,7 @@ from ecg_hf.corpus import CorpusConfig, EcgCorpus
 from ecg_hf.errors import EcgAccessError, EcgFormatError, EcgIntegrityError, EcgLeadError
 from ecg_hf.folds import split_of_fold, stratified_folds
 from ecg_hf.formats.base import Layout
-from ecg_hf.formats.wfdb import decode, parse_header
+from ecg_hf.formats.wfdb import decode
 from ecg_hf.records import LEADS, Record
 from ecg_hf.root import CorpusRoot
 from ecg_hf.rows import Entry, parse_table
@@ -136,18 +137,13 @@ class ZZUPECG(EcgCorpus):
         Raises:
             EcgLeadError: If it has other leads.
         """
-        assert root is not None
         _, num_leads, num_samples = entry.path.split(":")
-        header_file, signal_file = self.record_files(entry)
-        header = parse_header(root.read(header_file), entry.record_id)
-        if header.file_names != (f"{entry.record_id}.dat",):
-            raise EcgIntegrityError(
-                f"{header_file} names {header.file_names}, expected {entry.record_id}.dat; download it again"
-            )
+        paths = self.record_files(entry)
+        header, files = read_files(root, paths, entry.record_id)
         if set(header.leads) != set(LAYOUTS[num_leads]):
-            raise EcgLeadError(f"{header_file}: expected {LAYOUTS[num_leads]}, got {header.leads}; download it again")
+            raise EcgLeadError(f"{paths[0]}: expected {LAYOUTS[num_leads]}, got {header.leads}; download it again")
         layout = Layout(header.leads, SAMPLING_RATE, num_samples=int(num_samples))
-        return decode(header, {f"{entry.record_id}.dat": root.read(signal_file)}, layout=layout)
+        return decode(header, files, layout=layout)
 
     @classmethod
     def write_example(cls, folder: Path, num_records: int = 20) -> None:
