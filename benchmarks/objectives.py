@@ -63,7 +63,7 @@ def pretrain(pair: torch.nn.Module, signals: list[np.ndarray], arguments: argpar
     """Takes the steps and gives the mean of the last tenth of their metrics."""
     rng, history = np.random.default_rng(seed), []
     lengths, size = np.array([signal.shape[1] for signal in signals]), arguments.batch_size
-    steps = arguments.steps or STEPS[pair.config.model_type.split("-")[1]]
+    steps = round(arguments.share * STEPS[pair.config.model_type.split("-")[1]])
     groups = parameter_groups(pair, arguments.learning_rate, 1e-2, LEARNING_RATE_SCALES["uniform"])
     optimizer = torch.optim.AdamW(groups)
     pair.train()
@@ -143,9 +143,10 @@ def table(arguments: argparse.Namespace, names: list[str]) -> str:
     records = load_records(arguments.data, arguments.root, arguments.num_records)
     simple = probe(np.stack([simple_features(signal, RATE) for signal in records.labelled]), records)
     patients = len({records.patients[index] for index in records.test})
+    steps = ", ".join(f"{round(arguments.share * number)} ({name})" for name, number in STEPS.items())
     lines = [
         f"{len(records.unlabelled)} records pretrained on, {len(records.train)} to fit probes, {len(records.test)} "
-        f"records of {patients} patients to test; {arguments.steps or STEPS} steps of {arguments.batch_size} crops of "
+        f"records of {patients} patients to test; {steps} steps of {arguments.batch_size} crops of "
         f"{SECONDS:g} s at {RATE} Hz, size {arguments.size}, {arguments.seeds} seeds.",
         f"Simple features: {interval([simple], None, records)}.",
         "",
@@ -172,7 +173,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, help="folder with the real corpora")
     parser.add_argument("--pairs", nargs="*", default=[name for name in PAIRS if not name.endswith("supervised")])
     parser.add_argument("--size", default="20k")
-    parser.add_argument("--steps", type=int, help="of every backbone; its own number if not given")
+    parser.add_argument("--share", type=float, default=1.0, help="of each backbone's number of steps")
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--learning_rate", type=float, default=2e-3)
     parser.add_argument("--num_records", type=int, default=2000)
