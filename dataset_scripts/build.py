@@ -22,7 +22,7 @@ from ecg_hf.arguments import parse_fields
 from ecg_hf.built import BuiltCorpus
 from ecg_hf.dataset_cards import dataset_card
 from ecg_hf.loading import open_corpus
-from ecg_hf.shards import Recipe, build_shard, missing_shards, write_manifest
+from ecg_hf.shards import Recipe, build_shard, shard_files, write_manifest
 
 POLL_S = 0.5
 
@@ -98,10 +98,15 @@ def main() -> None:
         for path in build_shard(corpus, recipe, arguments.out, arguments.shard):
             print(path)
         return
-    if shards := missing_shards(corpus, recipe, arguments.out):
-        run_jobs(arguments, shards, lambda: missing_shards(corpus, recipe, arguments.out))
+    files = shard_files(corpus, recipe, arguments.out)
+
+    def remaining() -> list[int]:
+        return [shard for shard, paths in enumerate(files) if not all(path.is_file() for path in paths)]
+
+    if shards := remaining():
+        run_jobs(arguments, shards, remaining)
     manifest = write_manifest(corpus, recipe, arguments.out)
-    dataset_card(BuiltCorpus(arguments.out), f"ecg_hf/{arguments.name}").save(arguments.out / "README.md")
+    dataset_card(BuiltCorpus(arguments.out), f"./{arguments.out.name}").save(arguments.out / "README.md")
     for split, content in manifest["splits"].items():
         print(f"{split}: {content['num_records']} records in {len(content['files'])} shards")
     print(f"built {arguments.name}: {arguments.out}")

@@ -16,8 +16,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ecg_hf.arguments import parse_fields
-from ecg_hf.checkpoints import write_json
 from ecg_hf.errors import EcgError
+from ecg_hf.files import write_json
 from ecg_hf.ledger import LedgerEntry, find_pairs, read_ledger, write_ledger
 from ecg_hf.verification import (
     Report,
@@ -39,6 +39,7 @@ def verify(arguments: Namespace) -> Report:
         arguments.config,
         tuple(parse_fields(arguments.fields).items()),
     )
+    others = [entry for path in arguments.against for entry in read_ledger(path)]
     corpus = source.open()
     report, entries = start_report(corpus)
     for _, report.checksums in tqdm(check_published_files(corpus), desc="files", unit="file", disable=None):
@@ -55,7 +56,6 @@ def verify(arguments: Namespace) -> Report:
     summarise_amplitudes(report, amplitudes)
     if arguments.ledger:
         write_ledger(arguments.ledger, ledger)
-    others = [entry for path in arguments.against for entry in read_ledger(path)]
     pairs = find_pairs([*ledger, *others])
     judge(
         report,

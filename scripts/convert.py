@@ -13,9 +13,10 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from ecg_hf import PAIRS, EcgFeatureExtractor
-from ecg_hf.checkpoints import partial_folder, publish_folder, sha256_of, write_json
+from ecg_hf.checkpoints import partial_folder, publish_folder
 from ecg_hf.errors import EcgCheckpointError
 from ecg_hf.features import PTBXL_MEAN, PTBXL_STD
+from ecg_hf.files import sha256_of, write_json
 from ecg_hf.records import LEADS
 from ecg_hf.reference import (
     NUM_TOKENS,

@@ -9,13 +9,14 @@ import ecg_hf
 from ecg_hf import registry
 
 STAGES = (
-    "version registry listing errors config records quality heart simulation resampling waveform_hash duplicates "
-    "formats roots root rows folds corpus corpora loading inputs features checksums ledger verification "
-    "verification_report draws crops order backbones heads objectives pretraining descriptions classification "
-    "reference_file reference_layout reference_s4 reference_teacher reference_trunks reference_objectives "
-    "reference_values reference export checkpoints bootstrap label_scores metrics paper plots tasks columns split "
-    "prepared shards built loader provenance results targets arguments collapse optimization run_log interruption "
-    "batch_norms progress training runs finetuning lineage cards dataset_cards publishing"
+    "version registry listing errors files config records quality heart simulation resampling waveform_hash "
+    "duplicates formats roots root rows folds corpus corpora loading inputs features checksums ledger "
+    "verification verification_report draws crops order backbones heads objectives pretraining descriptions "
+    "classification reference_file reference_layout reference_s4 reference_teacher reference_trunks "
+    "reference_objectives reference_values reference export checkpoints bootstrap label_scores metrics paper "
+    "plots tasks columns split prepared shard_file shards built loader provenance results targets arguments collapse "
+    "optimization run_log interruption batch_norms progress training runs finetuning lineage cards dataset_cards "
+    "publishing"
 ).split()
 SHARED = {
     "base",

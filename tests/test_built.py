@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from ecg_hf.built import BuiltCorpus, BuiltSplit
-from ecg_hf.errors import EcgFormatError, EcgIntegrityError
+from ecg_hf.errors import EcgFormatError, EcgIntegrityError, EcgLeadError
 from ecg_hf.features import PTBXL_MEAN, PTBXL_STD, EcgFeatureExtractor
 from ecg_hf.loader import EcgLoader, MixedCrops, StepBatches
 from ecg_hf.loading import open_corpus
 from ecg_hf.prepared import PreparedSplit
 from ecg_hf.records import Record
 from ecg_hf.shards import Recipe, build_shard, write_manifest
+from ecg_hf.split import require_disjoint
 
 FIELDS = {"num_records": 50, "sampling_rate": 100, "seed": 6}
 CONTRACTS = {
@@ -86,7 +87,28 @@ def test_a_built_corpus_says_what_its_source_says(source, built):
         assert np.abs(direct.signal(index) - through.signal(places[record])).max() == 0
         assert direct.patient_ids[index] == through.patient_ids[places[record]]
     assert through.counts() == direct.counts()
-    assert built.facts == source.facts and built.fingerprint == source.fingerprint
+    assert built.facts == source.facts and built.manifest["fingerprint"] == source.fingerprint
+
+
+def test_another_order_of_the_same_records_has_another_fingerprint(source, built, tmp_path):
+    assert build(source, tmp_path / "same", Recipe(100, num_shards=2)).fingerprint == built.fingerprint
+    assert build(source, tmp_path / "other", Recipe(100, num_shards=2, seed=1)).fingerprint != built.fingerprint
+
+
+def test_a_record_without_leads_that_the_contract_needs_is_refused_before_a_run_begins(gappy):
+    with pytest.raises(EcgLeadError, match="expected the leads") as error:
+        BuiltSplit(gappy, "train", EcgFeatureExtractor(sampling_rate=100, missing_samples="interpolate"))
+    assert "of synthetic" in error.value.__notes__[0]
+
+
+def test_a_patient_in_two_splits_is_noticed_when_a_run_opens_them(built):
+    extractor = EcgFeatureExtractor(sampling_rate=100)
+    train, test = (BuiltSplit(built, name, extractor) for name in ("train", "test"))
+    require_disjoint(train, test)
+    owners = [train.patient_ids[0], *test.patient_ids[1:]]
+    test.table = test.table.remove_columns("patient_id").add_column("patient_id", owners)
+    with pytest.raises(EcgIntegrityError, match=r"1 patients of synthetic are in train and in test, such as"):
+        require_disjoint(train, test)
 
 
 def test_another_rate_than_the_contracts_is_refused(built):

@@ -2,17 +2,9 @@ import json
 
 import pytest
 
-from ecg_hf.checkpoints import (
-    newest_checkpoint,
-    partial_folder,
-    prune_checkpoints,
-    publish_folder,
-    read_json,
-    seal,
-    verify,
-    write_json,
-)
+from ecg_hf.checkpoints import newest_checkpoint, partial_folder, prune_checkpoints, publish_folder, seal, verify
 from ecg_hf.errors import EcgCheckpointError
+from ecg_hf.files import read_json, write_json
 
 
 def write_checkpoint(root, step, text="weights"):

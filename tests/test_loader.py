@@ -120,7 +120,7 @@ def test_an_epoch_of_patients_has_each_once_and_their_records_alike(split):
 
 def test_patients_cannot_be_drawn_where_they_are_not_known(split, monkeypatch):
     monkeypatch.setattr(split, "table", split.table.map(lambda row: {"patient_id": None}))
-    with pytest.raises(EcgIntegrityError, match=r"records of split train have no patient, .* sample by record"):
+    with pytest.raises(EcgIntegrityError, match=r"records of synthetic train have no patient, .* sample by record"):
         MixedCrops([split], 300, 3, sample_by="patient")
 
 
@@ -129,7 +129,7 @@ def test_a_sample_that_is_not_finite_is_refused_with_its_record(split, monkeypat
     bad = crops.order[0][1]
     signal = split.signal
     monkeypatch.setattr(split, "signal", lambda index: signal(index) * (np.nan if index == bad else 1))
-    with pytest.raises(EcgIntegrityError, match=f"record {split.record_ids[bad]} of split train has samples that are"):
+    with pytest.raises(EcgIntegrityError, match=f"record {split.record_ids[bad]} of synthetic has samples that are"):
         crops.__getitems__([0, 1])
 
 

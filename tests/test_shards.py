@@ -17,19 +17,21 @@ import pyarrow.parquet as pq
 import pytest
 
 from ecg_hf.built import BuiltCorpus
-from ecg_hf.errors import EcgAccessError, EcgFormatError, EcgIntegrityError
+from ecg_hf.errors import EcgAccessError, EcgFormatError, EcgIntegrityError, EcgLeadError
 from ecg_hf.loading import open_corpus
 from ecg_hf.records import LEADS, Record
+from ecg_hf.registry import CORPORA, load
 from ecg_hf.resampling import resample
 from ecg_hf.rows import encode_row, row_to_signal
+from ecg_hf.shard_file import check_shard, row_groups
 from ecg_hf.shards import (
     Recipe,
     build_shard,
-    check_shard,
     describe_build,
-    missing_shards,
+    drop_missing_leads,
     resample_record,
-    row_groups,
+    select_entries,
+    shard_files,
     shard_paths,
     split_order,
     write_manifest,
@@ -88,12 +90,16 @@ def test_records_of_the_target_rate_keep_their_samples(corpus):
     assert resample_record(record, 100) is record
 
 
-def test_missing_samples_stay_missing_and_a_missing_lead_too():
+def test_missing_samples_stay_missing_and_a_lead_of_them_alone_is_left_out():
     samples = np.random.default_rng(0).normal(size=(3, 500)).astype(np.float32)
     samples[0], samples[1, 100:150] = np.nan, np.nan
-    resampled = resample_record(Record.from_millivolts("a", samples, ("I", "II", "V1"), 500), 100).signal
-    assert np.isnan(resampled[0]).all() and np.flatnonzero(np.isnan(resampled[1])).tolist() == list(range(20, 31))
-    assert not np.isnan(resampled[2]).any()
+    record = drop_missing_leads(Record.from_millivolts("a", samples, ("I", "II", "V1"), 500))
+    resampled = resample_record(record, 100)
+    assert resampled.leads == ("II", "V1")
+    assert np.flatnonzero(np.isnan(resampled.signal[0])).tolist() == list(range(20, 31))
+    assert not np.isnan(resampled.signal[1]).any()
+    with pytest.raises(EcgLeadError, match="expected at least one lead with samples"):
+        drop_missing_leads(Record.from_millivolts("a", samples[:1], ("I",), 500))
 
 
 def test_the_bytes_do_not_depend_on_who_builds_when(corpus, built, tmp_path):
@@ -117,13 +123,55 @@ def test_a_finished_shard_is_left_alone_and_a_foreign_one_refused(corpus, built,
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.parquet")} == stamps
     with pytest.raises(EcgIntegrityError, match=r"was built with another recipe, expected the same for all shards"):
         build_shard(corpus, replace(RECIPE, seed=6), folder, 1)
-    with pytest.raises(EcgIntegrityError, match="was built with another fingerprint, recipe"):
+    with pytest.raises(EcgIntegrityError, match="was built with another fingerprint, options, recipe, records"):
         write_manifest(open_corpus("synthetic", **{**FIELDS, "seed": 5}), replace(RECIPE, target_rate=100), folder)
+
+
+def test_a_file_that_arrives_while_a_corpus_is_built_is_noticed(tmp_path):
+    load(CORPORA, "ptbxl").write_example(tmp_path / "raw", num_records=30)
+    victim = sorted((tmp_path / "raw/records500").rglob("*.dat"))[0]
+    data = victim.read_bytes()
+    victim.unlink()
+
+    def source():
+        return open_corpus("ptbxl", "500hz", tmp_path / "raw", allow_missing=True)
+
+    recipe = Recipe(None, num_shards=2)
+    build_shard(source(), recipe, tmp_path / "built", 0)
+    victim.write_bytes(data)
+    build_shard(source(), recipe, tmp_path / "built", 1)
+    with pytest.raises(EcgIntegrityError, match="was built with another records, expected the same"):
+        write_manifest(source(), recipe, tmp_path / "built")
+
+
+def test_another_reading_of_the_same_table_is_noticed(tmp_path):
+    load(CORPORA, "csv").write_example(tmp_path / "raw", num_records=30)
+    recipe = Recipe(None, num_shards=2)
+    build_shard(open_corpus("csv", data_dir=tmp_path / "raw", sampling_rate=500), recipe, tmp_path / "built", 0)
+    other = open_corpus("csv", data_dir=tmp_path / "raw", sampling_rate=250)
+    with pytest.raises(EcgIntegrityError, match="was built with another .*options"):
+        build_shard(other, recipe, tmp_path / "built", 0)
+
+
+def test_shards_of_another_build_do_not_stay_beside_those_of_this(corpus, built, tmp_path):
+    shutil.copytree(built, tmp_path / "built")
+    recipe = replace(RECIPE, num_shards=1)
+    build_shard(corpus, recipe, tmp_path / "built", 0)
+    with pytest.raises(EcgIntegrityError, match=r"holds 9 shards of another build, such as .*; delete them"):
+        write_manifest(corpus, recipe, tmp_path / "built")
+
+
+def test_what_a_killed_build_left_half_written_is_removed(corpus, built, tmp_path):
+    shutil.copytree(built, tmp_path / "built")
+    (tmp_path / "built/data/.train-00000-of-00003.parquet.123.partial").write_bytes(b"half")
+    write_manifest(corpus, RECIPE, tmp_path / "built")
+    assert not list((tmp_path / "built").rglob(".*"))
 
 
 def test_a_manifest_is_written_only_when_all_is_there(corpus, built, tmp_path):
     build_shard(corpus, RECIPE, tmp_path, 1)
-    assert missing_shards(corpus, RECIPE, tmp_path) == [0, 2]
+    files = shard_files(corpus, RECIPE, tmp_path)
+    assert [all(path.is_file() for path in paths) for paths in files] == [False, True, False]
     with pytest.raises(EcgIntegrityError, match=r"[26] shards are missing, such as"):
         write_manifest(corpus, RECIPE, tmp_path)
     with pytest.raises(EcgAccessError, match=r"has no manifest.json: build the corpus there to its end"):
@@ -194,7 +242,7 @@ def test_a_file_that_is_no_shard_is_refused(corpus, tmp_path):
     path = tmp_path / "a.parquet"
     path.write_bytes(b"nothing")
     with pytest.raises(EcgIntegrityError, match=r"is no shard of a built corpus .*; delete it"):
-        check_shard(path, describe_build(corpus, RECIPE))
+        check_shard(path, describe_build(corpus, RECIPE, select_entries(corpus, RECIPE)))
 
 
 COMMAND = ["synthetic", "-", "OUT", "--fields", "num_records=60", "sampling_rate=100", "seed=4", "--target_rate", "120"]

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecg_hf.checksums import check_files, parse_list
+from ecg_hf.checksums import Checksums, check_files, parse_list
 from ecg_hf.corpora.base import example_samples
-from ecg_hf.errors import EcgFormatError
+from ecg_hf.errors import EcgAccessError, EcgFormatError
 from ecg_hf.ledger import LedgerEntry, find_pairs, read_ledger, write_ledger
 from ecg_hf.records import LEADS
 from ecg_hf.registry import CORPORA, load
@@ -131,8 +131,8 @@ def test_a_corpus_whose_index_leaks_a_patient_cannot_be_read(tree, monkeypatch, 
 
 
 def test_what_is_a_failure_and_what_is_only_to_be_known():
-    def failures(allow_missing=False, num_suspect=0, unit="mV", published=10, **found):
-        report = Report({"unit": unit}, {"num_records": published, "num_patients": None})
+    def failures(allow_missing=False, num_suspect=0, unit="mV", published=10, num_patients=None, **found):
+        report = Report({"unit": unit}, {"num_records": published, "num_patients": num_patients})
         report.splits = {"train": {"num_records": 10, "num_patients": 10}}
         report.num_suspect["units"] = num_suspect
         report.num_suspect["spike"] = 10
@@ -144,6 +144,8 @@ def test_what_is_a_failure_and_what_is_only_to_be_known():
     assert failures(missing=["a.dat"]) == ["1 files of records are missing"] and not failures(True, missing=["a.dat"])
     assert failures(published=9, allow_missing=True) == ["10 records, 9 were published"]
     assert failures(published=None) == []
+    assert failures(num_patients=12) == ["10 patients, 12 were published"]
+    assert failures(checksums=Checksums("SHA256SUMS.txt")) == ["SHA256SUMS.txt lists no file"]
     assert failures(num_suspect=6) == ["the amplitude of 6 of 10 records is not that of an ECG in mV"]
     assert not failures(num_suspect=5) and not failures(num_suspect=10, unit="z-score")
     assert failures(unreadable={"a": "torn"}, allow_missing=True) == ["1 records cannot be read"]
@@ -162,13 +164,17 @@ def test_copies_are_found_by_name_and_by_waveform_and_a_leak_is_said():
         entry("a", "2", seed=2),
         entry("b", "x", "test", seed=2),
         entry("b", "y", name="a:1"),
-        entry("c", "z", seed=3),
+        entry("c", "z", "test", seed=3, name="a:1"),
     ]
-    pairs = find_pairs(entries)
-    assert [(pair.first.record_id, pair.second.record_id) for pair in pairs] == [("1", "y"), ("2", "x")]
-    assert [pair.leaks for pair in pairs] == [False, True]
-    assert pairs[0].similarity is None and pairs[1].similarity == pytest.approx(1)
-    assert not replace(pairs[1], second=entries[1]).leaks
+    pairs = {(pair.first.record_id, pair.second.record_id): pair for pair in find_pairs(entries)}
+    assert {names: pair.leaks for names, pair in pairs.items()} == {
+        ("1", "y"): False,
+        ("1", "z"): True,
+        ("y", "z"): True,
+        ("2", "x"): True,
+    }
+    assert pairs["1", "y"].similarity is None and pairs["2", "x"].similarity == pytest.approx(1)
+    assert not replace(pairs["2", "x"], second=entries[1]).leaks
 
 
 def test_a_ledger_comes_back_as_it_was(tmp_path):
@@ -178,6 +184,26 @@ def test_a_ledger_comes_back_as_it_was(tmp_path):
     (tmp_path / "other").write_bytes(b"no ledger")
     with pytest.raises(EcgFormatError, match=r"is no ledger .*; write it anew with verify.py --ledger"):
         list(read_ledger(tmp_path / "other"))
+    with pytest.raises(EcgAccessError, match="cannot be read"):
+        list(read_ledger(tmp_path / "nothing"))
+
+
+def test_a_ledger_that_is_not_there_is_said_before_anything_is_read(tree, monkeypatch, capsys):
+    code, text = run(monkeypatch, capsys, "ptbxl", tree, "--against", "nothing.parquet")
+    assert code == 2 and "nothing.parquet cannot be read" in text
+
+
+def test_a_cohort_of_the_challenge_is_measured_by_itself():
+    for config, number in (("georgia", 10_344), ("all", 88_253)):
+        assert load(CORPORA, "challenge2021")(config_name=config).published == (number, None)
+
+
+def test_a_record_of_one_sample_is_unreadable(tree):
+    corpus = Source("ptbxl", str(tree)).open()
+    entry = corpus.entries()["train"][0]
+    short = replace(corpus.read(entry), samples=corpus.read(entry).samples[:, :1])
+    corpus.read = lambda entry: short
+    assert read_record(corpus, entry).error == "EcgFormatError: expected at least 2 samples, got 1; leave it out"
 
 
 def test_a_list_of_checksums_is_read_strictly():

@@ -41,7 +41,7 @@ class PretrainingArguments:
     model_fields: list[str] = _say([], "Further fields of the model's config, each name=value.")
     corpus: list[str] = _say(["synthetic"], "Corpora to learn from: registered names, or folders of built ones.")
     corpus_config: list[str] = _say([], "A config for each corpus; its default where this is empty.")
-    corpus_weights: list[float] = _say([], "How often to draw from each corpus; by its number of records if empty.")
+    corpus_weights: list[float] = _say([], "How often to draw from each corpus; by what sample_by counts if empty.")
     sample_by: str = _say("record", "record or patient: of what an epoch has one crop each.")
     data_dir: list[str] = _say([], "Folder, zip or URL of each corpus that needs data, in their order.")
     corpus_fields: list[str] = _say([], "Fields for the builder of a computed corpus, each name=value.")

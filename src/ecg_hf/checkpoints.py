@@ -1,14 +1,12 @@
 """Checkpoints: written aside, hashed, renamed; the newest one whose manifest verifies is the one to resume from."""
 
-import hashlib
-import json
 import logging
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 from ecg_hf.errors import EcgCheckpointError
+from ecg_hf.files import read_json, sha256_of, write_json
 from ecg_hf.reference import convert_reference
 
 __all__ = [
@@ -17,36 +15,12 @@ __all__ = [
     "partial_folder",
     "prune_checkpoints",
     "publish_folder",
-    "read_json",
     "seal",
     "verify",
-    "write_json",
 ]
 
 MANIFEST = "manifest.json"
 logger = logging.getLogger(__name__)
-
-
-def sha256_of(path: Path) -> str:
-    """Computes the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON so that a reader sees the old file or the new one, never half of one."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2, allow_nan=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def read_json(path: Path) -> Any:
-    """Reads a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def partial_folder(target: Path) -> Path:

@@ -130,6 +130,16 @@ class EcgCorpus(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
         facts = {name: getattr(self, name) for name in (*names, "patient_level")}
         return {"name": self.dataset_name, "config": self.config.name, **facts}
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """What was asked of the corpus besides its place: the fields of its config."""
+        return _own_fields(self.config)
+
+    @property
+    def published(self) -> tuple[int | None, int | None]:
+        """How many records and patients its source has published of what the config reads; None if unknown."""
+        return self.num_records, self.num_patients
+
     def entries(self) -> dict[str, list[Entry]]:
         """Gives the index by split, in the corpus' own order, of the records that can be read.
 
@@ -238,6 +248,11 @@ class EcgCorpus(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_index": None}
+
+
+def _own_fields(config: Any) -> dict[str, Any]:
+    common = {field.name for field in fields(datasets.BuilderConfig)}
+    return {field.name: getattr(config, field.name) for field in fields(config) if field.name not in common}
 
 
 def shard_spans(num_records: int) -> list[tuple[int, int]]:

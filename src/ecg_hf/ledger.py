@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
-from itertools import pairwise
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ecg_hf.duplicates import find_duplicates
-from ecg_hf.errors import EcgFormatError
+from ecg_hf.errors import EcgAccessError, EcgFormatError
 
 ROWS_AT_ONCE = 10_000
 
@@ -68,7 +68,7 @@ def find_pairs(entries: Sequence[LedgerEntry]) -> list[Duplicate]:
     by_name: dict[str, list[int]] = {}
     for index, entry in enumerate(entries):
         by_name.setdefault(entry.canonical_id, []).append(index)
-    named = {(first, other) for group in by_name.values() for first, other in pairwise(group)}
+    named = {(first, other) for group in by_name.values() for first, other in combinations(group, 2)}
     return [
         Duplicate(entries[first], entries[second], similar.get((first, second)))
         for first, second in sorted(named | similar.keys())
@@ -92,11 +92,14 @@ def read_ledger(path: Path) -> Iterator[LedgerEntry]:
     """Reads a ledger.
 
     Raises:
+        EcgAccessError: If it cannot be read.
         EcgFormatError: If it is none.
     """
     try:
         for batch in pq.ParquetFile(path).iter_batches(ROWS_AT_ONCE):
             yield from (LedgerEntry(**row) for row in batch.to_pylist())
+    except OSError as error:
+        raise EcgAccessError(f"{path} cannot be read ({error}); check its name") from None
     except (pa.ArrowInvalid, TypeError) as error:
         raise EcgFormatError(f"{path} is no ledger ({error}); write it anew with verify.py --ledger") from None
 

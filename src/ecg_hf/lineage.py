@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from ecg_hf.checkpoints import sha256_of
 from ecg_hf.errors import EcgAccessError, EcgCheckpointError, EcgFormatError, EcgIntegrityError
+from ecg_hf.files import sha256_of
 
 WEIGHTS = "model.safetensors"
 ACCESS_CLASSES = ("open", "restricted", "credentialed")

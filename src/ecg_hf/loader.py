@@ -65,7 +65,7 @@ class MixedCrops(Dataset[dict[str, Any]]):
             crops = split.crops(own, crop_starts(own_draws, split.lengths[own], self.num_samples), self.num_samples)
             if not np.isfinite(sums := crops.sum(axis=(1, 2))).all():
                 raise EcgIntegrityError(
-                    f"record {split.record_id(int(own[~np.isfinite(sums)][0]))} of split {split.name} has samples that "
+                    f"record {split.record_id(int(own[~np.isfinite(sums)][0]))} of {split.corpus} has samples that "
                     "are not finite; verify the corpus and build or prepare it again"
                 )
             signals.append(crops)

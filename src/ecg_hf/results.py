@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from transformers.utils.hub import cached_file
 
-from ecg_hf.checkpoints import read_json, write_json
+from ecg_hf.files import read_json, write_json
 from ecg_hf.metrics import DEFAULT_METRICS, evaluate_predictions
 from ecg_hf.plots import plot_calibration, plot_roc, save_figure
 from ecg_hf.split import Split

@@ -10,9 +10,10 @@ from transformers import set_seed
 
 from ecg_hf.arguments import PretrainingArguments, parse_fields
 from ecg_hf.built import BuiltCorpus, BuiltSplit
-from ecg_hf.checkpoints import partial_folder, publish_folder, write_json
+from ecg_hf.checkpoints import partial_folder, publish_folder
 from ecg_hf.corpus import EcgCorpus
 from ecg_hf.features import PTBXL_MEAN, PTBXL_STD, EcgFeatureExtractor
+from ecg_hf.files import write_json
 from ecg_hf.loader import MixedCrops
 from ecg_hf.loading import open_corpus
 from ecg_hf.plots import plot_losses, save_figure
@@ -20,7 +21,7 @@ from ecg_hf.prepared import PreparedSplit
 from ecg_hf.pretraining import PAIRS, Pair
 from ecg_hf.provenance import describe_code, describe_corpus
 from ecg_hf.registry import CORPORA, TASKS, load
-from ecg_hf.split import Split
+from ecg_hf.split import Split, require_disjoint
 from ecg_hf.targets import resolve_labels
 from ecg_hf.tasks.base import Task
 from ecg_hf.training import Pretrainer
@@ -52,6 +53,8 @@ def pretrain(arguments: PretrainingArguments) -> Path:
     num_samples = extractor.num_samples
     assert num_samples is not None
     train, validation = ([open_split(corpus, split, extractor) for corpus in corpora] for split in SPLITS)
+    for known, held_out in zip(train, validation, strict=True):
+        require_disjoint(known, held_out)
     task = task and resolve_labels(task, corpora, train)
     validation = [split.select(range(min(len(split), arguments.max_validation_records))) for split in validation]
     weights = list(arguments.corpus_weights) or None
@@ -71,9 +74,10 @@ def pretrain(arguments: PretrainingArguments) -> Path:
         MixedCrops(validation, num_samples, arguments.seed, targets=_targets(validation, task)),
     )
     pair = trainer.fit()
+    drawn = weights or trainer.train.order.sizes
     sources = [
         describe_corpus(corpus, splits, weight)
-        for corpus, *splits, weight in zip(corpora, train, validation, weights or map(len, train), strict=True)
+        for corpus, *splits, weight in zip(corpora, train, validation, drawn, strict=True)
     ]
     run = code | describe_run(arguments, trainer, pair) | {"corpora": sources}
     folder = Path(arguments.output_dir)

@@ -1,32 +1,28 @@
 """A corpus as Parquet shards at one sampling rate: each a pure function of the corpus, a recipe and its number."""
 
-import json
-import os
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ecg_hf.checkpoints import sha256_of, write_json
 from ecg_hf.corpus import EcgCorpus, code_hash
 from ecg_hf.draws import Purpose, random_words
-from ecg_hf.errors import EcgError, EcgIntegrityError
+from ecg_hf.errors import EcgError, EcgFormatError, EcgIntegrityError, EcgLeadError
+from ecg_hf.files import write_json
 from ecg_hf.inputs import check_rate
 from ecg_hf.records import Record
 from ecg_hf.resampling import bridge, resample, resample_gaps
-from ecg_hf.rows import Entry, encode_row, row_features
+from ecg_hf.rows import Entry, encode_row
+from ecg_hf.shard_file import check_shard, describe_file, write_shard
 
 VERSION = 1  # of the manifest
 MANIFEST = "manifest.json"
-GROUP_ROWS, GROUP_BYTES = 100, 8 * 2**20  # of a row group, whichever is reached first: what a reader asks for at once
 RESOLUTION = 1000.0  # ADC units per mV of resampled signals
-_IDENTITY = b"ecg_hf"
 
 
 @dataclass(frozen=True)
@@ -82,9 +78,10 @@ def build_shard(corpus: EcgCorpus, recipe: Recipe, folder: Path, shard: int) -> 
     """
     if not 0 <= shard < recipe.num_shards:
         raise ValueError(f"shard must lie in 0 to {recipe.num_shards - 1}, got {shard}")
-    identity = describe_build(corpus, recipe)
+    splits = select_entries(corpus, recipe)
+    identity = describe_build(corpus, recipe, splits)
     built = []
-    for split, entries in select_entries(corpus, recipe).items():
+    for split, entries in splits.items():
         paths = shard_paths(len(entries), split, recipe.num_shards)
         if shard >= len(paths):
             continue
@@ -120,9 +117,20 @@ def select_entries(corpus: EcgCorpus, recipe: Recipe) -> dict[str, list[Entry]]:
     return {split: entries for split, entries in kept.items() if entries}
 
 
-def describe_build(corpus: EcgCorpus, recipe: Recipe) -> dict[str, Any]:
-    """Says what decides the bytes of a corpus' shards."""
-    versions = {name: metadata.version(name) for name in ("numpy", "pyarrow", "scipy")}
+def describe_build(corpus: EcgCorpus, recipe: Recipe, splits: Mapping[str, Sequence[Entry]]) -> dict[str, Any]:
+    """Says what decides the bytes of a corpus' shards.
+
+    The signals themselves are not hashed, which would take as long as building: verify the corpus first.
+
+    Args:
+        corpus: Its builder.
+        recipe: How to build it.
+        splits: Which of its records.
+    """
+    versions = {name: metadata.version(name) for name in ("datasets", "numpy", "pyarrow", "scipy")}
+    digest = hashlib.sha256()
+    for split, entries in splits.items():
+        digest.update(repr((split, [entry.record_id for entry in entries])).encode())
     try:
         versions["soxr"] = metadata.version("soxr")
     except metadata.PackageNotFoundError:
@@ -130,7 +138,9 @@ def describe_build(corpus: EcgCorpus, recipe: Recipe) -> dict[str, Any]:
     return {
         "corpus": corpus.dataset_name,
         "config": corpus.config.name,
+        "options": {name: value for name, value in corpus.options.items() if name != "allow_missing"},
         "fingerprint": corpus.fingerprint,
+        "records": digest.hexdigest(),
         "recipe": asdict(recipe) | {"excluded": sorted(recipe.excluded)},
         "code": code_hash([type(corpus).__module__, __name__]),
         "versions": versions,
@@ -144,12 +154,26 @@ def built_row(corpus: EcgCorpus, entry: Entry, target_rate: float | None) -> dic
         EcgError: If it cannot be read, with its name.
     """
     try:
-        record = corpus.read(entry)
+        record = drop_missing_leads(corpus.read(entry))
         return encode_row(record if target_rate is None else resample_record(record, target_rate), entry)
-    except EcgError as error:
-        raise type(error)(
+    except (EcgError, ValueError, OSError) as error:
+        kind = type(error) if isinstance(error, EcgError) else EcgFormatError
+        raise kind(
             f"record {entry.record_id} of {corpus.dataset_name}: {error}; to build without it, leave it out by name"
         ) from error
+
+
+def drop_missing_leads(record: Record) -> Record:
+    """Leaves out leads that have no sample, so that the names say which leads a row has.
+
+    Raises:
+        EcgLeadError: If that leaves none.
+    """
+    missing = (record.samples == np.iinfo(record.samples.dtype).min).all(axis=1)
+    leads = [lead for lead, gone in zip(record.leads, missing, strict=True) if not gone]
+    if not leads:
+        raise EcgLeadError(f"{record.record_id}: expected at least one lead with samples, got {record.leads} without")
+    return record.select(leads) if missing.any() else record
 
 
 def resample_record(record: Record, target_rate: float) -> Record:
@@ -161,61 +185,9 @@ def resample_record(record: Record, target_rate: float) -> Record:
         return record
     signal = record.signal
     gaps = np.isnan(signal)
-    signal[gaps.all(axis=1)] = 0
-    resampled = resample(bridge(signal, gaps & ~gaps.all(axis=1, keepdims=True)), record.sampling_rate, target_rate)
+    resampled = resample(bridge(signal, gaps), record.sampling_rate, target_rate)
     resampled[resample_gaps(gaps, record.sampling_rate, target_rate)] = np.nan
     return Record.from_millivolts(record.record_id, resampled, record.leads, target_rate, RESOLUTION)
-
-
-def write_shard(path: Path, rows: Iterator[dict[str, Any]], identity: dict[str, Any]) -> None:
-    """Writes rows to a Parquet file that is there whole or not at all, some of them at a time."""
-    schema = row_features().arrow_schema
-    schema = schema.with_metadata({**schema.metadata, _IDENTITY: json.dumps(identity, sort_keys=True).encode()})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    repeated: Any = [name for name in schema.names if name not in ("signal", "record_id", "patient_id")]
-    try:
-        with pq.ParquetWriter(
-            partial, schema, compression="zstd", compression_level=3, use_dictionary=repeated
-        ) as writer:
-            for group in row_groups(rows):
-                writer.write_table(pa.Table.from_pylist(group, schema))
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def row_groups(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Gathers rows into groups of at most `GROUP_ROWS`, or fewer that reach `GROUP_BYTES`."""
-    group: list[dict[str, Any]] = []
-    size = 0
-    for row in rows:
-        group.append(row)
-        size += len(row["signal"])
-        if len(group) == GROUP_ROWS or size >= GROUP_BYTES:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
-
-
-def check_shard(path: Path, identity: dict[str, Any]) -> None:
-    """Checks that a file was built by the same recipe and code from the same corpus.
-
-    Raises:
-        EcgIntegrityError: If not, or if it is no shard.
-    """
-    try:
-        found = json.loads(pq.read_schema(path).metadata[_IDENTITY])
-    except (pa.ArrowInvalid, KeyError, TypeError) as error:
-        raise EcgIntegrityError(f"{path} is no shard of a built corpus ({error}); delete it") from None
-    if differing := sorted(key for key in identity if found.get(key) != identity[key]):
-        raise EcgIntegrityError(
-            f"{path} was built with another {', '.join(differing)}, expected the same for all shards; delete the "
-            "folder's shards or build into another folder"
-        )
 
 
 def write_manifest(corpus: EcgCorpus, recipe: Recipe, folder: Path) -> dict[str, Any]:
@@ -224,8 +196,10 @@ def write_manifest(corpus: EcgCorpus, recipe: Recipe, folder: Path) -> dict[str,
     Raises:
         EcgIntegrityError: If one is missing or was built otherwise, or has other records than it should.
     """
-    identity, splits = describe_build(corpus, recipe), {}
-    for split, entries in select_entries(corpus, recipe).items():
+    chosen = select_entries(corpus, recipe)
+    identity = describe_build(corpus, recipe, chosen)
+    splits: dict[str, dict[str, Any]] = {}
+    for split, entries in chosen.items():
         paths = shard_paths(len(entries), split, recipe.num_shards)
         if missing := [path for path in paths if not (folder / path).is_file()]:
             raise EcgIntegrityError(f"{len(missing)} shards are missing, such as {missing[:3]}; build them first")
@@ -238,30 +212,37 @@ def write_manifest(corpus: EcgCorpus, recipe: Recipe, folder: Path) -> dict[str,
             )
         patients = {entry.patient_id for entry in entries} - {None}
         splits[split] = {"num_records": len(entries), "num_patients": len(patients) or None, "files": files}
-    label_sets = {name: list(names) for name, names in corpus.label_sets.items()}
-    manifest = {"version": VERSION, **identity, "facts": corpus.facts, "label_sets": label_sets, "splits": splits}
+    tidy(folder, {file["path"] for split in splits.values() for file in split["files"]})
+    manifest = {
+        "version": VERSION,
+        **identity,
+        "facts": corpus.facts,
+        "left_out": len(recipe.excluded) + len(corpus.missing),
+        "label_sets": {name: list(names) for name, names in corpus.label_sets.items()},
+        "splits": splits,
+    }
     write_json(folder / MANIFEST, manifest)
     return manifest
 
 
-def describe_file(folder: Path, path: str) -> dict[str, Any]:
-    """Gives the size, the records and the SHA-256 of a shard."""
-    place = folder / path
-    return {
-        "path": path,
-        "num_records": pq.read_metadata(place).num_rows,
-        "num_bytes": place.stat().st_size,
-        "sha256": sha256_of(place),
-    }
+def tidy(folder: Path, paths: Collection[str]) -> None:
+    """Removes what killed builds have left half-written, and refuses shards that are not of this build.
+
+    Raises:
+        EcgIntegrityError: If there are any: whoever reads the folder without its manifest would read both.
+    """
+    for partial in (folder / "data").glob(".*.partial"):
+        partial.unlink()
+    found = {path.relative_to(folder).as_posix() for path in (folder / "data").glob("*.parquet")}
+    if foreign := sorted(found - set(paths)):
+        raise EcgIntegrityError(
+            f"{folder} holds {len(foreign)} shards of another build, such as {foreign[:3]}; delete them or build into "
+            "another folder"
+        )
 
 
-def missing_shards(corpus: EcgCorpus, recipe: Recipe, folder: Path) -> Sequence[int]:
-    """Numbers the shards that have a file yet to be built."""
-    paths = [
-        shard_paths(len(entries), split, recipe.num_shards) for split, entries in select_entries(corpus, recipe).items()
-    ]
-    return [
-        shard
-        for shard in range(recipe.num_shards)
-        if any(shard < len(files) and not (folder / files[shard]).is_file() for files in paths)
-    ]
+def shard_files(corpus: EcgCorpus, recipe: Recipe, folder: Path) -> list[list[Path]]:
+    """Names the files of each shard."""
+    splits = select_entries(corpus, recipe).items()
+    paths = [shard_paths(len(entries), split, recipe.num_shards) for split, entries in splits]
+    return [[folder / files[shard] for files in paths if shard < len(files)] for shard in range(recipe.num_shards)]

@@ -36,7 +36,7 @@ class Split(ABC):
     """
 
     def __init__(self, corpus: str, name: str, fingerprint: str, table: datasets.Dataset, num_samples: int = 0):
-        self.name, self.fingerprint, self.table = name, fingerprint, table
+        self.corpus, self.name, self.fingerprint, self.table = corpus, name, fingerprint, table
         self.num_too_short = self.num_unfit = 0
         lengths = table.data.column("num_samples").to_numpy()
         self.places: NDArray[np.int64] = np.flatnonzero(lengths >= num_samples)
@@ -45,7 +45,8 @@ class Split(ABC):
         self.rows = table.select(self.places) if self.num_too_short else table
         if self.num_too_short:
             short = table.select(np.flatnonzero(lengths < num_samples)[:20])["record_id"][:]
-            logger.warning("%d records of %s are shorter than a crop and left out: %s", self.num_too_short, name, short)
+            what = "%d records of %s %s are shorter than a crop and left out: %s"
+            logger.warning(what, self.num_too_short, corpus, name, short)
         if not len(self):
             raise EcgIntegrityError(f"split {name!r} of {corpus} has no record; choose another split")
 
@@ -92,8 +93,8 @@ class Split(ABC):
         column = self.table.data.column("patient_id").combine_chunks().take(pa.array(self.places))
         if column.null_count:
             raise EcgIntegrityError(
-                f"{column.null_count} records of split {self.name} have no patient, expected one for each; sample by "
-                "record"
+                f"{column.null_count} records of {self.corpus} {self.name} have no patient, expected one for each; "
+                "sample by record"
             )
         coded = column.dictionary_encode()
         return coded.indices.to_numpy().astype(np.int64), len(coded.dictionary)
@@ -111,7 +112,8 @@ class Split(ABC):
         if mask.all():
             return self
         left_out = np.asarray(self.record_ids)[~mask]
-        logger.warning("%d records of %s are left out, %s: %s", len(left_out), self.name, why, left_out[:20].tolist())
+        what = "%d records of %s %s are left out, %s: %s"
+        logger.warning(what, len(left_out), self.corpus, self.name, why, left_out[:20].tolist())
         kept = self.select(np.flatnonzero(mask))
         kept.num_unfit = self.num_unfit + len(left_out)
         return kept
@@ -159,6 +161,22 @@ class Split(ABC):
             "age_median": quantiles[9],
             "age_high": quantiles[18],
         }
+
+
+def require_disjoint(first: Split, second: Split) -> None:
+    """Checks that two splits share no patient, as far as patients are known.
+
+    Raises:
+        EcgIntegrityError: If they do.
+    """
+    theirs = pc.unique(second.table.data.column("patient_id")).drop_null()
+    shared = pc.is_in(first.table.data.column("patient_id"), value_set=theirs)
+    if pc.any(shared).as_py():
+        names = pc.unique(first.table.data.column("patient_id").filter(shared)).to_pylist()
+        raise EcgIntegrityError(
+            f"{len(names)} patients of {first.corpus} are in {first.name} and in {second.name}, such as {names[:5]}; "
+            "splits must be disjoint by patient, so build or prepare the corpus again"
+        )
 
 
 def iterate_labels(rows: Any, label_set: str) -> Iterator[tuple[NDArray[np.int64], Any, NDArray[np.float32]]]:

@@ -17,9 +17,10 @@ from tqdm.auto import tqdm
 
 from ecg_hf.arguments import PretrainingArguments
 from ecg_hf.batch_norms import regather
-from ecg_hf.checkpoints import newest_checkpoint, partial_folder, prune_checkpoints, read_json, seal, write_json
+from ecg_hf.checkpoints import newest_checkpoint, partial_folder, prune_checkpoints, seal
 from ecg_hf.collapse import watch_for_collapse
 from ecg_hf.errors import EcgCheckpointError
+from ecg_hf.files import read_json, write_json
 from ecg_hf.interruption import Interruption
 from ecg_hf.loader import EcgLoader, MixedCrops, StepBatches, tile_batches
 from ecg_hf.optimization import LEARNING_RATE_SCALES, learning_rate_factor, parameter_groups

@@ -12,7 +12,7 @@ import numpy as np
 
 from ecg_hf.checksums import Checksums, check_files
 from ecg_hf.corpus import EcgCorpus
-from ecg_hf.errors import EcgError, EcgUnitsError
+from ecg_hf.errors import EcgError, EcgFormatError, EcgUnitsError
 from ecg_hf.inputs import check_amplitude
 from ecg_hf.ledger import Duplicate, LedgerEntry
 from ecg_hf.loading import open_corpus
@@ -21,6 +21,7 @@ from ecg_hf.rows import SPLITS, Entry
 from ecg_hf.waveform_hash import fingerprint
 
 CHUNK = 50  # records that a worker reads before it reports
+LEFT_OUT = 0.01  # of the published records an index may leave out, as known to be broken or without a patient
 EXAMPLES = 10  # named in a report of each finding
 
 logger = logging.getLogger(__name__)
@@ -96,7 +97,9 @@ class Report:
         for kind in finding.flags:
             self.num_suspect[kind] += 1
             named = self.suspect.setdefault(kind, [])
-            named += [name] if len(named) < EXAMPLES else []
+            named.append(name)
+            # the first by name, in whatever order workers report them
+            named[:] = sorted(named)[:EXAMPLES]
 
     def as_dict(self) -> dict[str, Any]:
         """Gives the report as JSON can hold it."""
@@ -108,11 +111,12 @@ class Report:
             "splits": self.splits,
             "missing": self.missing,
             "checksums": vars(self.checksums),
-            "unreadable": self.unreadable,
+            "unreadable": dict(sorted(self.unreadable.items())),
             "suspect": {
-                kind: {"num_records": self.num_suspect[kind], "examples": names} for kind, names in self.suspect.items()
+                kind: {"num_records": self.num_suspect[kind], "examples": names}
+                for kind, names in sorted(self.suspect.items())
             },
-            "shapes": dict(self.shapes.most_common()),
+            "shapes": dict(sorted(self.shapes.items())),
             "amplitude": self.amplitude,
             "num_without_fingerprint": self.num_without_fingerprint,
             "duplicates": [pair.as_dict() for pair in self.duplicates],
@@ -125,7 +129,8 @@ def start_report(corpus: EcgCorpus) -> tuple[Report, list[Entry]]:
     Raises:
         EcgError: If the index cannot be read or breaks what the corpus promises.
     """
-    report = Report(corpus.facts, {"num_records": corpus.num_records, "num_patients": corpus.num_patients})
+    num_records, num_patients = corpus.published
+    report = Report(corpus.facts, {"num_records": num_records, "num_patients": num_patients})
     splits = corpus.entries()
     for name in SPLITS:
         patients = {entry.patient_id for entry in splits.get(name, []) if entry.patient_id is not None}
@@ -177,7 +182,9 @@ def read_record(corpus: EcgCorpus, entry: Entry) -> Finding:
         signal = record.signal
         flags = {flag.kind for flag in quality_flags(signal, record.leads, record.sampling_rate)}
         mark = fingerprint(signal, record.leads, record.sampling_rate) if record.sampling_rate >= 40 else None
-    except EcgError as error:
+        if signal.shape[1] < 2:
+            raise EcgFormatError(f"expected at least 2 samples, got {signal.shape[1]}; leave it out")
+    except (EcgError, ValueError, OSError) as error:
         return Finding(LedgerEntry(*names, None), f"{type(error).__name__}: {error}")
     try:
         check_amplitude(signal, "mV")
@@ -199,14 +206,19 @@ def summarise_amplitudes(report: Report, amplitudes: Sequence[float]) -> None:
 def judge(report: Report, duplicates: Iterable[Duplicate], *, allow_missing: bool) -> None:
     """Decides what of a report is a failure."""
     report.duplicates = list(duplicates)
-    num_records = sum(split["num_records"] for split in report.splits.values())
-    published = report.published["num_records"]
+    counts = {name: sum(split[name] for split in report.splits.values()) for name in ("num_records", "num_patients")}
+    num_records = counts["num_records"]
     leaks = [pair for pair in report.duplicates if pair.leaks]
     unlike = report.num_suspect["units"] if report.facts["unit"] == "mV" else 0
     failures = {
         f"{len(report.missing)} files of records are missing": report.missing and not allow_missing,
-        f"{num_records} records, {published} were published": published is not None
-        and (num_records > published or (num_records < published and not allow_missing)),
+        **{
+            f"{counts[name]} {name.removeprefix('num_')}, {published} were published": _is_odd(
+                counts[name], published, allow_missing=allow_missing
+            )
+            for name, published in report.published.items()
+            if published is not None and counts[name]
+        },
         f"{len(report.checksums.changed)} files differ from their published SHA-256": report.checksums.changed,
         f"{len(report.checksums.missing)} files with a published SHA-256 are missing": report.checksums.missing
         and not allow_missing,
@@ -214,4 +226,10 @@ def judge(report: Report, duplicates: Iterable[Duplicate], *, allow_missing: boo
         f"the amplitude of {unlike} of {num_records} records is not that of an ECG in mV": 2 * unlike > num_records,
         f"{len(leaks)} pairs of records are one recording on both sides of a split": leaks,
     }
+    if report.checksums.name and not report.checksums.num_files:
+        report.failures.append(f"{report.checksums.name} lists no file")
     report.failures += [text for text, failed in failures.items() if failed]
+
+
+def _is_odd(count: int, published: int, *, allow_missing: bool) -> bool:
+    return count > published or (count < (1 - LEFT_OUT) * published and not allow_missing)

@@ -29,6 +29,11 @@ class Challenge2021(Challenge):
     names = CHALLENGE
 
     @property
+    def published(self) -> tuple[int | None, int | None]:
+        """How many records there are of the cohorts of this config; patients are not known."""
+        return sum(COHORTS[cohort].num_records for cohort in self.chosen), None
+
+    @property
     def chosen(self) -> tuple[str, ...]:
         """The cohorts of this config."""
         return self.cohorts if self.config.name == ALL else (self.config.name,)

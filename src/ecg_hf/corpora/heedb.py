@@ -33,6 +33,9 @@ NUM_FOLDS = 20
 RATES = (250, 500)  # Hz
 BROKEN = {"MUSE_20200225_081000_06000"}  # cannot be read in any release
 
+# Of release 5: records and patients of each hospital
+PUBLISHED = {"mgh": (10_608_417, 1_818_247), "emory": (998_844, 349_548)}
+
 logger = logging.getLogger(__name__)
 
 
@@ -84,8 +87,15 @@ class HEEDB(EcgCorpus):
     patient_level = True
     label_sets: ClassVar[dict[str, tuple[str, ...]]] = dict.fromkeys(SETS, ())
     marker = CURRENT[0].metadata
-    num_records: ClassVar[int | None] = 10_608_417 + 998_844
-    num_patients: ClassVar[int | None] = 1_818_247 + 349_548
+    num_records: ClassVar[int | None] = sum(records for records, _ in PUBLISHED.values())
+    num_patients: ClassVar[int | None] = sum(patients for _, patients in PUBLISHED.values())
+
+    @property
+    def published(self) -> tuple[int | None, int | None]:
+        """How many records and patients release 5 has of the hospitals that are read; None of single partitions."""
+        if self.config.partitions is not None:
+            return None, None
+        return PUBLISHED.get(self.config.name, (self.num_records, self.num_patients))
 
     def read_index(self, root: CorpusRoot | None) -> list[Entry]:
         """Lists the records of the tables, hospital by hospital; those without a patient or known as broken are logged.

@@ -125,6 +125,11 @@ class OwnRecords(EcgCorpus):
             self._entries()
         return self._known
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """What arguments and note together say, besides the place."""
+        return super().options | {name: getattr(self.known, name) for name in super().options}
+
     def locate(self, root: CorpusRoot, row: Row) -> str:
         """Says where the record of a row of the table is, in the sense of `Entry.path`."""
         return row.get("file") or row["record_id"] + self.suffix

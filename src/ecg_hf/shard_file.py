@@ -1,0 +1,79 @@
+"""One Parquet file of rows: there whole or not at all, and marked with what it was built from."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ecg_hf.errors import EcgIntegrityError
+from ecg_hf.files import sha256_of
+from ecg_hf.rows import row_features
+
+GROUP_ROWS, GROUP_BYTES = 100, 8 * 2**20  # of a row group, whichever is reached first: what a reader asks for at once
+_IDENTITY = b"ecg_hf"
+
+
+def write_shard(path: Path, rows: Iterator[dict[str, Any]], identity: dict[str, Any]) -> None:
+    """Writes rows to a Parquet file that is there whole or not at all, some of them at a time."""
+    schema = row_features().arrow_schema
+    schema = schema.with_metadata({**schema.metadata, _IDENTITY: json.dumps(identity, sort_keys=True).encode()})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    repeated: Any = [name for name in schema.names if name not in ("signal", "record_id", "patient_id")]
+    try:
+        with pq.ParquetWriter(
+            partial, schema, compression="zstd", compression_level=3, use_dictionary=repeated
+        ) as writer:
+            for group in row_groups(rows):
+                writer.write_table(pa.Table.from_pylist(group, schema))
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def row_groups(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Gathers rows into groups of at most `GROUP_ROWS`, or fewer that reach `GROUP_BYTES`."""
+    group: list[dict[str, Any]] = []
+    size = 0
+    for row in rows:
+        group.append(row)
+        size += len(row["signal"])
+        if len(group) == GROUP_ROWS or size >= GROUP_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def check_shard(path: Path, identity: dict[str, Any]) -> None:
+    """Checks that a file was built by the same recipe and code from the same corpus.
+
+    Raises:
+        EcgIntegrityError: If not, or if it is no shard.
+    """
+    try:
+        found = json.loads(pq.read_schema(path).metadata[_IDENTITY])
+    except (pa.ArrowInvalid, KeyError, TypeError) as error:
+        raise EcgIntegrityError(f"{path} is no shard of a built corpus ({error}); delete it") from None
+    if differing := sorted(key for key in identity if found.get(key) != identity[key]):
+        raise EcgIntegrityError(
+            f"{path} was built with another {', '.join(differing)}, expected the same for all shards; delete the "
+            "folder's shards or build into another folder"
+        )
+
+
+def describe_file(folder: Path, path: str) -> dict[str, Any]:
+    """Gives the size, the records and the SHA-256 of a shard."""
+    place = folder / path
+    return {
+        "path": path,
+        "num_records": pq.read_metadata(place).num_rows,
+        "num_bytes": place.stat().st_size,
+        "sha256": sha256_of(place),
+    }
