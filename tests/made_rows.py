@@ -29,7 +29,7 @@ def rows_of(labels, durations=None, leads=None):
 
 def split_of(name, labels, **facts):
     split = object.__new__(PreparedSplit)
-    split.name, split.fingerprint, split.num_unfit, split.num_too_short = name, "", 0, 0
+    split.corpus, split.name, split.fingerprint, split.num_unfit, split.num_too_short = "made", name, "", 0, 0
     split.rows = split.table = rows_of(labels, **facts)
     split.places = split.lengths = np.arange(len(labels))
     return split

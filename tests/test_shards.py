@@ -149,7 +149,7 @@ def test_another_reading_of_the_same_table_is_noticed(tmp_path):
     recipe = Recipe(None, num_shards=2)
     build_shard(open_corpus("csv", data_dir=tmp_path / "raw", sampling_rate=500), recipe, tmp_path / "built", 0)
     other = open_corpus("csv", data_dir=tmp_path / "raw", sampling_rate=250)
-    with pytest.raises(EcgIntegrityError, match="was built with another .*options"):
+    with pytest.raises(EcgIntegrityError, match=r"was built with another .*options"):
         build_shard(other, recipe, tmp_path / "built", 0)
 
 

@@ -52,11 +52,10 @@ def pretrain(arguments: PretrainingArguments) -> Path:
     corpora = open_corpora(arguments)
     num_samples = extractor.num_samples
     assert num_samples is not None
-    train, validation = ([open_split(corpus, split, extractor) for corpus in corpora] for split in SPLITS)
-    for known, held_out in zip(train, validation, strict=True):
-        require_disjoint(known, held_out)
+    opened = [open_splits(corpus, extractor) for corpus in corpora]
+    train = [split for split, _ in opened]
     task = task and resolve_labels(task, corpora, train)
-    validation = [split.select(range(min(len(split), arguments.max_validation_records))) for split in validation]
+    validation = [split.select(range(min(len(split), arguments.max_validation_records))) for _, split in opened]
     weights = list(arguments.corpus_weights) or None
     set_seed(arguments.seed)
     pair = make_pair(arguments, task)
@@ -131,6 +130,13 @@ def make_extractor(arguments: PretrainingArguments) -> EcgFeatureExtractor:
         missing_leads="derive",
         missing_samples="interpolate",
     )
+
+
+def open_splits(corpus: EcgCorpus | BuiltCorpus, extractor: EcgFeatureExtractor) -> tuple[Split, Split]:
+    """Opens what is trained and what is validated on, and checks that they share no patient."""
+    train, validation = (open_split(corpus, split, extractor) for split in SPLITS)
+    require_disjoint(train, validation)
+    return train, validation
 
 
 def open_split(corpus: EcgCorpus | BuiltCorpus, split: str, extractor: EcgFeatureExtractor) -> Split:

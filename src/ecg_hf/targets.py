@@ -14,7 +14,7 @@ from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.features import EcgFeatureExtractor
 from ecg_hf.prepared import PreparedSplit
 from ecg_hf.results import LabelledSplit
-from ecg_hf.split import Split, count_labels
+from ecg_hf.split import Split, count_labels, require_disjoint
 from ecg_hf.tasks.base import Task
 
 Row = NDArray[np.float32]
@@ -171,6 +171,8 @@ def read_splits(
         for name in task.splits
     }
     train = records[task.splits[0]]
+    for name in task.splits[1:]:
+        require_disjoint(train, records[name])
     task = resolve_labels(task, [corpus], [train])
     scale = find_scale(train.targets(task), task)
     splits = {
