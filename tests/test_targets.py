@@ -94,7 +94,7 @@ def test_filters_leave_out_the_short_the_incomplete_and_those_without_what_is_re
     assert train.record_ids == ["0", "1"] and train.counts()["num_unfit"] == 3
     test = asked_for(split_of("test", labels, **facts), task)
     assert test.record_ids == ["0"] and test.counts()["num_unfit"] == 4
-    assert "1 records of train are left out, shorter than 10 s: ['3']" in caplog.text
+    assert "1 records of made train are left out, shorter than 10 s: ['3']" in caplog.text
     assert "left out, with fewer than 12 leads: ['4']" in caplog.text
     assert "left out, without set ed: ['2']" in caplog.text
     assert (
