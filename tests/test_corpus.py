@@ -302,7 +302,7 @@ def test_missing_files_that_are_allowed_are_left_out_counted_and_named(toy, capl
         (toy / name).unlink()
     with caplog.at_level(logging.WARNING, "ecg_hf.corpus"):
         stream = build(toy, allow_missing=True).as_streaming_dataset()
-    assert "left out 2 records without files: 3, 7" in caplog.text
+    assert "left out 2 records without files: ['3', '7']" in caplog.text
     assert [row["record_id"] for split in stream.values() for row in split] == list("01245689")
 
 

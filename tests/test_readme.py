@@ -20,8 +20,12 @@ def test_the_python_example_runs_as_printed_and_prints_what_it_says(tmp_path):
 
 
 def test_the_readme_names_only_what_is_there():
+    folders = [ROOT / "src" / "ecg_hf", ROOT / "dataset_scripts"]
     for name in re.findall(r"`(\w+\.py|\w+/)`", README):
-        assert (ROOT / "src" / "ecg_hf" / name).exists(), name
+        assert any((folder / name).exists() for folder in folders), name
+    for script in re.findall(r"^(?:python|accelerate launch) (\S+\.py)", README, re.MULTILINE):
+        assert (ROOT / script).exists(), script
+    assert all(f"`{name}`" in README for name in CORPORA)
     for name in re.findall(r"ecg_hf/(\w+)\"", README):
         assert name in CORPORA
     for name in re.findall(r"--task (\w+)", README):

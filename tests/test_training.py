@@ -140,7 +140,7 @@ def test_a_run_killed_while_it_writes_a_checkpoint_continues_from_the_last_whole
         import os, signal
         import ecg_hf.checkpoints as checkpoints
         from ecg_hf import PretrainingArguments, pretrain
-        hash_file, calls = files.sha256_of, []
+        hash_file, calls = checkpoints.sha256_of, []
 
         def killed(path):
             calls.append(path)
@@ -148,7 +148,7 @@ def test_a_run_killed_while_it_writes_a_checkpoint_continues_from_the_last_whole
                 os.kill(os.getpid(), signal.SIGKILL)
             return hash_file(path)
 
-        files.sha256_of = killed
+        checkpoints.sha256_of = killed
         pretrain(PretrainingArguments(**{vars(arguments_for(tmp_path))!r}))
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, env=dict(os.environ))
