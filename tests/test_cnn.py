@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -9,6 +10,7 @@ from torch.nn.functional import conv1d, pad, silu
 
 from ecg_hf.backbones.cnn import SIZES, EcgCNNBackbone, EcgCNNBlock, EcgCNNConfig, SqueezeExcite, running_mean
 from ecg_hf.backbones.convolution import PaddedConv1d
+from ecg_hf.corpora.base import example_samples
 
 TINY = {"hidden_size": 12, "stage_widths": [4, 7, 12], "stage_depths": [1, 1, 2], "group_width": 1, "kernel_size": 4}
 
@@ -315,3 +317,14 @@ def test_defaults_of_two_configs_are_not_the_same_list():
 def test_config_refuses_what_it_cannot_mean(fields, text):
     with pytest.raises(Exception, match=text):
         EcgCNNConfig(**fields)
+
+
+def test_signals_and_not_positions_are_what_varies_in_the_tokens_of_a_fresh_network():
+    crops = np.stack([example_samples(number)[:, ::5][:, :500] for number in range(24)]) / 200.0
+    torch.manual_seed(0)
+    backbone = EcgCNNBackbone(EcgCNNConfig(**SIZES["20k"])).train()  # its stem's batch norms go by the batch
+    with torch.no_grad():
+        tokens = backbone(torch.from_numpy(crops).float()).last_hidden_state
+    scaled = (tokens - tokens.mean(dim=1, keepdim=True)) / tokens.std(dim=1, keepdim=True)
+    # independent signals leave a 24th of the variance to the position
+    assert scaled.mean(dim=0).square().mean() < 0.12
