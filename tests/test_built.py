@@ -57,7 +57,9 @@ def gappy(source, tmp_path_factory):
             leads = (*leads[:2], *leads[6:])
             signal = signal[[record.leads.index(lead) for lead in leads]]
         if number % 7 == 0:
-            gain = 1000 / 3
+            gain = 1000 / 3  # not a number of 32 bits
+        if number % 7 == 1:
+            gain = 500.0
         return Record.from_millivolts(record.record_id, signal, leads, record.sampling_rate, gain)
 
     with pytest.MonkeyPatch.context() as patch:
