@@ -51,8 +51,8 @@ def example(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def entries():
-    return LUDB(cache_dir="unused").read_index(FolderRoot(SHARED))
+def entries(tmp_path_factory):
+    return LUDB(cache_dir=tmp_path_factory.mktemp("cache")).read_index(FolderRoot(SHARED))
 
 
 # the table
