@@ -24,7 +24,7 @@ from ecg_hf.features import PTBXL_MEAN, PTBXL_STD, EcgFeatureExtractor
 from ecg_hf.loader import EcgLoader, MixedCrops, StepBatches
 from ecg_hf.loading import open_corpus
 from ecg_hf.order import RecordOrder
-from ecg_hf.shards import Recipe, build_shard, write_manifest
+from ecg_hf.shards import Recipe, build_shards, write_manifest
 from ecg_hf.split import Split
 
 RATE, CROP, BATCH = 240, 600, 64
@@ -34,7 +34,7 @@ BATCHES = 40  # of one loader in one round
 def build(folder: Path, num_records: int) -> BuiltCorpus:
     """Builds the embedded corpus of 250 Hz at 240 Hz."""
     corpus, recipe = open_corpus("synthetic", num_records=num_records, sampling_rate=250), Recipe(RATE)
-    build_shard(corpus, recipe, folder, 0)
+    build_shards(corpus, recipe, folder, [0])
     write_manifest(corpus, recipe, folder)
     return BuiltCorpus(folder)
 

@@ -22,16 +22,14 @@ from ecg_hf.arguments import parse_fields
 from ecg_hf.built import BuiltCorpus
 from ecg_hf.dataset_cards import dataset_card
 from ecg_hf.loading import open_corpus
-from ecg_hf.shards import Recipe, build_shard, shard_files, write_manifest
+from ecg_hf.shards import Recipe, build_shards, shard_files, write_manifest
 
 POLL_S = 0.5
 
 
-def build_shards(arguments: Namespace, shards: Sequence[int]) -> None:
-    """Builds several shards, one after the other."""
-    corpus, recipe = open_source(arguments), read_recipe(arguments)
-    for shard in shards:
-        build_shard(corpus, recipe, arguments.out, shard)
+def run_job(arguments: Namespace, shards: Sequence[int]) -> None:
+    """Builds several shards, one after the other, of an index that is read once."""
+    build_shards(open_source(arguments), read_recipe(arguments), arguments.out, shards)
 
 
 def open_source(arguments: Namespace) -> Any:
@@ -55,7 +53,7 @@ def run_jobs(arguments: Namespace, shards: Sequence[int], remaining: Callable[[]
     executor.update_parameters(name=f"build-{arguments.name}", timeout_min=arguments.timeout_min, **settings)
     workers = min(arguments.workers, len(shards))
     with executor.batch():
-        jobs = [executor.submit(build_shards, arguments, shards[worker::workers]) for worker in range(workers)]
+        jobs = [executor.submit(run_job, arguments, shards[worker::workers]) for worker in range(workers)]
     try:
         with tqdm(total=len(shards), desc=f"building {arguments.name}", unit="shard") as bar:
             while bar.n < len(shards) and not all(job.done() for job in jobs):
@@ -95,7 +93,7 @@ def main() -> None:
     arguments = parse()
     corpus, recipe = open_source(arguments), read_recipe(arguments)
     if arguments.shard is not None:
-        for path in build_shard(corpus, recipe, arguments.out, arguments.shard):
+        for path in build_shards(corpus, recipe, arguments.out, [arguments.shard]):
             print(path)
         return
     files = shard_files(corpus, recipe, arguments.out)

@@ -12,7 +12,7 @@ from ecg_hf.loader import EcgLoader, MixedCrops, StepBatches
 from ecg_hf.loading import open_corpus
 from ecg_hf.prepared import PreparedSplit
 from ecg_hf.records import Record
-from ecg_hf.shards import Recipe, build_shard, write_manifest
+from ecg_hf.shards import Recipe, build_shards, write_manifest
 from ecg_hf.split import require_disjoint
 
 FIELDS = {"num_records": 50, "sampling_rate": 100, "seed": 6}
@@ -28,7 +28,7 @@ GAPS = {"missing_leads": "derive", "missing_samples": "interpolate"}
 def build(corpus, folder, recipe=None):
     recipe = recipe or Recipe(target_rate=100, num_shards=2)
     for shard in range(recipe.num_shards):
-        build_shard(corpus, recipe, folder, shard)
+        build_shards(corpus, recipe, folder, [shard])
     write_manifest(corpus, recipe, folder)
     return BuiltCorpus(folder)
 

@@ -18,7 +18,7 @@ from ecg_hf.loading import open_corpus
 from ecg_hf.publishing import publish_corpus
 from ecg_hf.registry import CORPORA, load
 from ecg_hf.rows import row_to_signal
-from ecg_hf.shards import Recipe, build_shard, write_manifest
+from ecg_hf.shards import Recipe, build_shards, write_manifest
 
 # huggingface_hub 2.4 sends LFS files through an argument that httpx deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -42,7 +42,7 @@ print("\\n".join(lines))
 def build(folder, name, place=None, config=None, rate=None, **fields):
     corpus, recipe = open_corpus(name, config, place, **fields), Recipe(rate, num_shards=2)
     for shard in range(2):
-        build_shard(corpus, recipe, folder, shard)
+        build_shards(corpus, recipe, folder, [shard])
     write_manifest(corpus, recipe, folder)
     return folder
 

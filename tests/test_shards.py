@@ -26,7 +26,7 @@ from ecg_hf.rows import encode_row, row_to_signal
 from ecg_hf.shard_file import check_shard, row_groups
 from ecg_hf.shards import (
     Recipe,
-    build_shard,
+    build_shards,
     describe_build,
     drop_missing_leads,
     resample_record,
@@ -51,7 +51,7 @@ def corpus():
 def built(corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("built")
     for shard in range(RECIPE.num_shards):
-        build_shard(corpus, RECIPE, folder, shard)
+        build_shards(corpus, RECIPE, folder, [shard])
     write_manifest(corpus, RECIPE, folder)
     return folder
 
@@ -105,7 +105,7 @@ def test_missing_samples_stay_missing_and_a_lead_of_them_alone_is_left_out():
 def test_the_bytes_do_not_depend_on_who_builds_when(corpus, built, tmp_path):
     other = open_corpus("synthetic", **FIELDS)
     for shard in (2, 0, 1):
-        build_shard(other, RECIPE, tmp_path, shard)
+        build_shards(other, RECIPE, tmp_path, [shard])
     assert hashes(tmp_path) == hashes(built)
 
 
@@ -119,10 +119,10 @@ def test_a_finished_shard_is_left_alone_and_a_foreign_one_refused(corpus, built,
     folder = tmp_path / "built"
     shutil.copytree(built, folder)
     stamps = {path: path.stat().st_mtime_ns for path in folder.rglob("*.parquet")}
-    build_shard(corpus, RECIPE, folder, 1)
+    build_shards(corpus, RECIPE, folder, [1])
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.parquet")} == stamps
     with pytest.raises(EcgIntegrityError, match=r"was built with another recipe, expected the same for all shards"):
-        build_shard(corpus, replace(RECIPE, seed=6), folder, 1)
+        build_shards(corpus, replace(RECIPE, seed=6), folder, [1])
     with pytest.raises(EcgIntegrityError, match="was built with another fingerprint, options, recipe, records"):
         write_manifest(open_corpus("synthetic", **{**FIELDS, "seed": 5}), replace(RECIPE, target_rate=100), folder)
 
@@ -137,9 +137,9 @@ def test_a_file_that_arrives_while_a_corpus_is_built_is_noticed(tmp_path):
         return open_corpus("ptbxl", "500hz", tmp_path / "raw", allow_missing=True)
 
     recipe = Recipe(None, num_shards=2)
-    build_shard(source(), recipe, tmp_path / "built", 0)
+    build_shards(source(), recipe, tmp_path / "built", [0])
     victim.write_bytes(data)
-    build_shard(source(), recipe, tmp_path / "built", 1)
+    build_shards(source(), recipe, tmp_path / "built", [1])
     with pytest.raises(EcgIntegrityError, match="was built with another records, expected the same"):
         write_manifest(source(), recipe, tmp_path / "built")
 
@@ -147,16 +147,16 @@ def test_a_file_that_arrives_while_a_corpus_is_built_is_noticed(tmp_path):
 def test_another_reading_of_the_same_table_is_noticed(tmp_path):
     load(CORPORA, "csv").write_example(tmp_path / "raw", num_records=30)
     recipe = Recipe(None, num_shards=2)
-    build_shard(open_corpus("csv", data_dir=tmp_path / "raw", sampling_rate=500), recipe, tmp_path / "built", 0)
+    build_shards(open_corpus("csv", data_dir=tmp_path / "raw", sampling_rate=500), recipe, tmp_path / "built", [0])
     other = open_corpus("csv", data_dir=tmp_path / "raw", sampling_rate=250)
     with pytest.raises(EcgIntegrityError, match=r"was built with another .*options"):
-        build_shard(other, recipe, tmp_path / "built", 0)
+        build_shards(other, recipe, tmp_path / "built", [0])
 
 
 def test_shards_of_another_build_do_not_stay_beside_those_of_this(corpus, built, tmp_path):
     shutil.copytree(built, tmp_path / "built")
     recipe = replace(RECIPE, num_shards=1)
-    build_shard(corpus, recipe, tmp_path / "built", 0)
+    build_shards(corpus, recipe, tmp_path / "built", [0])
     with pytest.raises(EcgIntegrityError, match=r"holds 9 shards of another build, such as .*; delete them"):
         write_manifest(corpus, recipe, tmp_path / "built")
 
@@ -169,7 +169,7 @@ def test_what_a_killed_build_left_half_written_is_removed(corpus, built, tmp_pat
 
 
 def test_a_manifest_is_written_only_when_all_is_there(corpus, built, tmp_path):
-    build_shard(corpus, RECIPE, tmp_path, 1)
+    build_shards(corpus, RECIPE, tmp_path, [1])
     files = shard_files(corpus, RECIPE, tmp_path)
     assert [all(path.is_file() for path in paths) for paths in files] == [False, True, False]
     with pytest.raises(EcgIntegrityError, match=r"[26] shards are missing, such as"):
@@ -186,12 +186,12 @@ def test_a_split_with_fewer_records_than_shards_has_a_shard_for_each():
 def test_records_are_left_out_by_name_and_the_manifest_says_so(corpus, tmp_path):
     name = corpus.entries()["train"][3].record_id
     recipe = Recipe(None, excluded=(name,))
-    build_shard(corpus, recipe, tmp_path, 0)
+    build_shards(corpus, recipe, tmp_path, [0])
     manifest = write_manifest(corpus, recipe, tmp_path)
     assert name not in ids_of(tmp_path / "data/train-00000-of-00001.parquet")
     assert manifest["recipe"]["excluded"] == [name]
     with pytest.raises(EcgIntegrityError, match=r"1 records to leave out are not in synthetic, such as \['nobody'\]"):
-        build_shard(corpus, Recipe(None, excluded=("nobody",)), tmp_path / "b", 0)
+        build_shards(corpus, Recipe(None, excluded=("nobody",)), tmp_path / "b", [0])
 
 
 def test_a_record_that_cannot_be_read_stops_the_build_by_name(corpus, tmp_path, monkeypatch):
@@ -204,7 +204,7 @@ def test_a_record_that_cannot_be_read_stops_the_build_by_name(corpus, tmp_path, 
 
     monkeypatch.setattr(corpus, "read", read)
     with pytest.raises(EcgFormatError, match=f"record {bad.record_id} of synthetic: torn; to build without it"):
-        build_shard(corpus, Recipe(None), tmp_path, 0)
+        build_shards(corpus, Recipe(None), tmp_path, [0])
     assert list(tmp_path.rglob("*.parquet")) == list(tmp_path.rglob(".*.partial")) == []
 
 

@@ -18,7 +18,7 @@ from ecg_hf.corpus import EcgCorpus
 from ecg_hf.errors import EcgAccessError, EcgCheckpointError
 from ecg_hf.loading import open_corpus
 from ecg_hf.registry import CORPORA, load
-from ecg_hf.shards import Recipe, build_shard, write_manifest
+from ecg_hf.shards import Recipe, build_shards, write_manifest
 from ecg_hf.training import Pretrainer
 from ecg_hf.verification import read_record
 
@@ -286,7 +286,7 @@ def build(folder, name, place=None, **fields):
     corpus = open_corpus(name, data_dir=place, **fields)
     findings = [read_record(corpus, entry) for entries in corpus.entries().values() for entry in entries]
     recipe = Recipe(100, excluded=tuple(finding.entry.record_id for finding in findings if finding.error))
-    build_shard(corpus, recipe, folder, 0)
+    build_shards(corpus, recipe, folder, [0])
     write_manifest(corpus, recipe, folder)
     return str(folder)
 

@@ -59,14 +59,14 @@ def shard_paths(num_records: int, split: str, num_shards: int) -> list[str]:
     return [f"data/{split}-{shard:05d}-of-{number:05d}.parquet" for shard in range(number)]
 
 
-def build_shard(corpus: EcgCorpus, recipe: Recipe, folder: Path, shard: int) -> list[Path]:
-    """Writes one shard of each split that has so many; a file that is there already is left alone.
+def build_shards(corpus: EcgCorpus, recipe: Recipe, folder: Path, shards: Sequence[int]) -> list[Path]:
+    """Writes some shards of every split that has so many; a file that is there already is left alone.
 
     Args:
         corpus: Its builder.
         recipe: How to build it.
         folder: Where to.
-        shard: Which, from 0.
+        shards: Which, from 0.
 
     Returns:
         The files.
@@ -76,23 +76,21 @@ def build_shard(corpus: EcgCorpus, recipe: Recipe, folder: Path, shard: int) -> 
         EcgIntegrityError: If a file that is there was built from another corpus or by another recipe or code.
         EcgError: If a record cannot be read.
     """
-    if not 0 <= shard < recipe.num_shards:
-        raise ValueError(f"shard must lie in 0 to {recipe.num_shards - 1}, got {shard}")
+    if odd := [shard for shard in shards if not 0 <= shard < recipe.num_shards]:
+        raise ValueError(f"shards must lie in 0 to {recipe.num_shards - 1}, got {odd}")
     splits = select_entries(corpus, recipe)
     identity = describe_build(corpus, recipe, splits)
+    paths = {split: shard_paths(len(entries), split, recipe.num_shards) for split, entries in splits.items()}
+    orders = {split: split_order(len(entries), recipe.seed) for split, entries in splits.items()}
     built = []
-    for split, entries in splits.items():
-        paths = shard_paths(len(entries), split, recipe.num_shards)
-        if shard >= len(paths):
-            continue
-        path = folder / paths[shard]
+    for shard, split in ((shard, split) for shard in shards for split in splits if shard < len(paths[split])):
+        path, entries = folder / paths[split][shard], splits[split]
         if path.exists():
             check_shard(path, identity)
         else:
-            order = split_order(len(entries), recipe.seed)
-            start, stop = (len(entries) * edge // len(paths) for edge in (shard, shard + 1))
-            rows = (built_row(corpus, entries[place], recipe.target_rate) for place in order[start:stop].tolist())
-            write_shard(path, rows, identity)
+            start, stop = (len(entries) * edge // len(paths[split]) for edge in (shard, shard + 1))
+            places = orders[split][start:stop].tolist()
+            write_shard(path, (built_row(corpus, entries[place], recipe.target_rate) for place in places), identity)
         built.append(path)
     return built
 

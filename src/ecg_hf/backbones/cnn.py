@@ -203,9 +203,8 @@ class EcgCNNBackbone(Backbone):
     def _init_weights(self, module: nn.Module) -> None:
         """Keeps the size of what passes through blocks without a norm, as He et al. 2015 (arXiv:1502.01852) do.
 
-        With PyTorch's own start it shrinks with every block until biases and the zeros beyond the edges are most of
-        what varies in time: where a token lies then explains 39 % of it instead of 4 % (20k, crops of 5 s), which any
-        objective with a teacher learns before it learns anything of the ECG.
+        With PyTorch's own start it shrinks with every block until biases and the zeros beyond the edges are much of
+        what varies in time: an objective with a teacher learns where a token lies before anything of the ECG.
         """
         if isinstance(module, nn.Conv1d) and module.bias is not None and module not in self.stem.modules():
             init.kaiming_normal_(module.weight, nonlinearity="relu")
