@@ -211,6 +211,14 @@ def test_losses_show_raw_smoothed_and_validation_over_a_learning_rate():
     assert set(below.lines[0].get_ydata()) == {1e-3}
 
 
+def test_losses_show_what_the_objective_measured_by_its_kind():
+    rows = [row | {"feature_std": 0.8, "accuracy": 0.3, "effective_rank": 7.0} for row in run_rows()]
+    loss, shares, counts, rate = plot_losses(rows).axes
+    assert [line.get_label() for line in shares.lines] == ["accuracy", "feature_std"]
+    assert [line.get_label() for line in counts.lines] == ["effective_rank"]
+    assert (len(loss.lines), len(rate.lines)) == (3, 1)
+
+
 def test_losses_mark_steps_that_were_not_finite():
     rows = run_rows()
     rows[10]["loss"], rows[20]["loss"] = None, float("nan")

@@ -234,7 +234,7 @@ def test_a_changed_shard_is_found(built, tmp_path):
     with pytest.raises(EcgIntegrityError, match=r"has SHA-256 [0-9a-f]{64}, expected"):
         BuiltCorpus(folder).check()
     victim.write_bytes(data[:-1])
-    with pytest.raises(EcgIntegrityError, match=r"should have \d+ bytes, as manifest.json says"):
+    with pytest.raises(EcgIntegrityError, match=r"should have \d+ bytes, it has \d+; build or download it again"):
         BuiltCorpus(folder)
 
 

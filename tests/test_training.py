@@ -10,17 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from faults.mixture import build_mixture
 from safetensors.torch import load_file, save_file
 from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTraining
 
-from ecg_hf import PretrainingArguments, load_corpus, pretrain, row_to_signal
+from ecg_hf import PretrainingArguments, load_corpus, pretrain, row_to_signal, training
 from ecg_hf.corpus import EcgCorpus
 from ecg_hf.errors import EcgAccessError, EcgCheckpointError
-from ecg_hf.loading import open_corpus
-from ecg_hf.registry import CORPORA, load
-from ecg_hf.shards import Recipe, build_shards, write_manifest
+from ecg_hf.step import TrainStep
 from ecg_hf.training import Pretrainer
-from ecg_hf.verification import read_record
 
 CORPUS = ["num_records=24", "sampling_rate=100", "seed=1"]
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -58,14 +56,14 @@ def assert_same_run(folder, other):
 
 def interrupt(monkeypatch, number):
     """Lets a signal arrive in the fifth step."""
-    step = Pretrainer._step
+    run = TrainStep.run
 
-    def interrupted(self, batches):
-        if self.state.step == 4:
+    def interrupted(self, step, *rest):
+        if step == 4:
             signal.raise_signal(number)
-        return step(self, batches)
+        return run(self, step, *rest)
 
-    monkeypatch.setattr(Pretrainer, "_step", interrupted)
+    monkeypatch.setattr(TrainStep, "run", interrupted)
 
 
 @pytest.fixture(autouse=True)
@@ -113,10 +111,8 @@ def test_workers_do_not_change_a_run(whole_run, tmp_path):
 
 
 def test_the_random_numbers_of_a_step_do_not_depend_on_what_was_drawn_before(whole_run, tmp_path, monkeypatch):
-    step = Pretrainer._step
-    monkeypatch.setattr(
-        Pretrainer, "_step", lambda self, batches: (torch.rand(self.state.step), step(self, batches))[1]
-    )
+    run = TrainStep.run
+    monkeypatch.setattr(TrainStep, "run", lambda self, step, *rest: (torch.rand(step), run(self, step, *rest))[1])
     assert_same_run(pretrain(arguments_for(tmp_path)), whole_run)
 
 
@@ -128,14 +124,14 @@ def test_an_interrupted_run_writes_a_checkpoint_and_continues_as_if_nothing_had_
     with pytest.raises(SystemExit) as stop:
         pretrain(arguments_for(tmp_path))
     assert stop.value.code == status
-    assert (tmp_path / "checkpoints" / "step-00000005" / "manifest.json").exists()
+    assert (tmp_path / "checkpoints" / "step-00000006" / "manifest.json").exists()
     monkeypatch.undo()
     assert_same_run(pretrain(arguments_for(tmp_path, resume=True)), whole_run)
 
 
-@pytest.mark.parametrize("kill_at", [4, 7])
+@pytest.mark.parametrize("kill_at", [2, 5])
 def test_a_run_killed_while_it_writes_a_checkpoint_continues_from_the_last_whole_one(whole_run, tmp_path, kill_at):
-    # The second checkpoint, of step 6, is hashed file by file: the process dies in the middle of it.
+    # A checkpoint's three files are hashed one by one: the process dies within the first or the second checkpoint.
     code = f"""
         import os, signal
         import ecg_hf.checkpoints as checkpoints
@@ -153,20 +149,20 @@ def test_a_run_killed_while_it_writes_a_checkpoint_continues_from_the_last_whole
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, env=dict(os.environ))
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
-    assert (tmp_path / "checkpoints" / ("step-00000003" if kill_at > 5 else ".step-00000003.partial")).exists()
+    assert (tmp_path / "checkpoints" / ("step-00000003" if kill_at > 3 else ".step-00000003.partial")).exists()
     assert_same_run(pretrain(arguments_for(tmp_path, resume=True)), whole_run)
 
 
 def test_resuming_twice_is_as_good_as_not_at_all(whole_run, tmp_path, monkeypatch):
-    step = Pretrainer._step
+    run = TrainStep.run
     for stop_at in (4, 7):
 
-        def failing(self, batches, stop_at=stop_at):
-            if self.state.step == stop_at:
+        def failing(self, step, *rest, stop_at=stop_at):
+            if step == stop_at:
                 raise RuntimeError("power cut")
-            return step(self, batches)
+            return run(self, step, *rest)
 
-        monkeypatch.setattr(Pretrainer, "_step", failing)
+        monkeypatch.setattr(TrainStep, "run", failing)
         with pytest.raises(RuntimeError, match="power cut"):
             pretrain(arguments_for(tmp_path, resume=True))
     monkeypatch.undo()
@@ -179,7 +175,7 @@ def test_a_folder_with_another_run_is_not_overwritten(whole_run):
 
 
 def test_a_run_is_not_continued_with_other_arguments(whole_run):
-    with pytest.raises(EcgCheckpointError, match="with batch_size=4, got 5"):
+    with pytest.raises(EcgCheckpointError, match="with crops_per_step=4, got 5"):
         pretrain(arguments_for(whole_run, batch_size=5, resume=True))
 
 
@@ -210,51 +206,79 @@ def test_micro_batches_add_up_to_the_batch_they_are_part_of(tmp_path):
         assert row["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3)
 
 
-def test_a_gradient_that_is_not_finite_moves_nothing_and_stops_the_run_after_a_while(tmp_path, monkeypatch):
-    backward, weights = Pretrainer._backward, {}
+@pytest.fixture
+def trainers(monkeypatch):
+    """The Pretrainers that a test makes."""
+    made, start = [], Pretrainer._start
+    monkeypatch.setattr(Pretrainer, "_start", lambda self: (made.append(self), start(self)))
+    return made
+
+
+def break_gradients(monkeypatch, steps):
+    """Lets a gradient be NaN in some steps; gives the state dict before each step."""
+    backward, run, before = TrainStep._backward, TrainStep.run, {}
+    running = []
+
+    def noted(self, step, *rest):
+        running.append(step)
+        before[step] = {name: value.clone() for name, value in self.pair.state_dict().items()}
+        return run(self, step, *rest)
 
     def broken(self, batches):
-        totals = backward(self, batches)
-        if self.state.step == 2:
-            weights.update({name: value.clone() for name, value in self.pair.named_parameters()})
-        if self.state.step >= 2:
-            next(self.pair.parameters()).grad.fill_(float("nan"))
-        return totals
+        sums = backward(self, batches)
+        if running[-1] in steps:
+            next(self.model.parameters()).grad.fill_(float("nan"))
+        return sums
 
-    monkeypatch.setattr(Pretrainer, "_backward", broken)
-    trainers = []
-    start = Pretrainer._start
-    monkeypatch.setattr(Pretrainer, "_start", lambda self: (trainers.append(self), start(self)))
+    monkeypatch.setattr(TrainStep, "run", noted)
+    monkeypatch.setattr(TrainStep, "_backward", broken)
+    return before
+
+
+@pytest.mark.parametrize("pair", ["s4-cpc", "s4-jepa", "s4-dinosr", "resnet-data2vec"])
+def test_a_step_whose_gradient_is_not_finite_moves_nothing(tmp_path, monkeypatch, trainers, pair):
+    before = break_gradients(monkeypatch, {3, 4})
+    fields = [] if pair.startswith("resnet") else ["hidden_size=16", "num_layers=1"]
+    pretrain(arguments_for(tmp_path, pair=pair, model_fields=fields, max_steps=7))
+    assert all(torch.equal(value, before[5][name]) for name, value in before[3].items())
+    assert not all(torch.equal(value, before[6][name]) for name, value in before[5].items())
+    assert [row["grad_norm"] is None for row in rows_of(tmp_path)] == [False] * 3 + [True] * 2 + [False] * 2
+    assert [row["skipped_steps"] for row in rows_of(tmp_path)] == [0, 0, 0, 1, 2, 2, 2]
+    adam = trainers[0].step.adam.state
+    assert {int(state["step"]) for state in adam.values()} == {5}
+    assert json.loads((tmp_path / "run.json").read_text())["skipped_steps"] == 2
+
+
+def test_too_many_such_steps_in_a_row_stop_the_run(tmp_path, monkeypatch):
+    break_gradients(monkeypatch, {2, 3, 4, 5, 6})
     with pytest.raises(FloatingPointError, match="3 steps in a row, up to step 5"):
         pretrain(arguments_for(tmp_path, max_nonfinite_steps=3, checkpoint_steps=100))
-    assert all(torch.equal(value, weights[name]) for name, value in trainers[0].pair.named_parameters())
-    assert [row["grad_norm"] is None for row in rows_of(tmp_path)] == [False, False, True, True]
+    assert [row["grad_norm"] is None for row in rows_of(tmp_path)] == [False, False, True, True, True]
 
 
 def test_weights_that_are_not_finite_are_never_saved(tmp_path, monkeypatch):
-    move = Pretrainer._move
+    run = TrainStep.run
 
-    def poisoned(self, finite):
-        move(self, finite)
-        if self.state.step == 4:
+    def poisoned(self, step, *rest):
+        report = run(self, step, *rest)
+        if step == 4:
             next(self.pair.parameters()).data.fill_(float("nan"))
+        return report
 
-    monkeypatch.setattr(Pretrainer, "_move", poisoned)
-    with pytest.raises(EcgCheckpointError, match="are not finite at step 6"):
+    monkeypatch.setattr(TrainStep, "run", poisoned)
+    with pytest.raises(EcgCheckpointError, match=r"such as .* are not finite"):
         pretrain(arguments_for(tmp_path, max_nonfinite_steps=100, validation_steps=0))
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000003"]
 
 
 def test_early_stopping_ends_the_run_and_keeps_the_best_weights(tmp_path, monkeypatch):
-    validate, bests = Pretrainer._validate, iter([3.0, 2.0, 4.0, 5.0, 6.0])
-    seen = []
+    bests, seen = iter([3.0, 2.0, 4.0, 5.0, 6.0]), []
 
-    def scripted(self):
-        monkeypatch.setattr(self, "_loss_on_validation", lambda: next(bests))
-        seen.append({name: value.clone() for name, value in self.pair.state_dict().items()})
-        return validate(self)
+    def scripted(pair, *rest):
+        seen.append({name: value.clone() for name, value in pair.state_dict().items()})
+        return next(bests)
 
-    monkeypatch.setattr(Pretrainer, "_validate", scripted)
+    monkeypatch.setattr(training, "validation_loss", scripted)
     folder = pretrain(arguments_for(tmp_path, validation_steps=1, early_stopping_patience=2))
     assert [row["step"] for row in rows_of(folder)] == [1, 2, 3, 4]
     weights = load_file(folder / "model.safetensors")
@@ -279,27 +303,9 @@ def test_several_corpora_mix_by_weight(tmp_path):
     assert [corpus["weight"] for corpus in run["corpora"]] == [0.75, 0.25]
 
 
-def build(folder, name, place=None, **fields):
-    """Builds a corpus at 100 Hz."""
-    if place is not None:
-        load(CORPORA, name).write_example(place, num_records=40)
-    corpus = open_corpus(name, data_dir=place, **fields)
-    findings = [read_record(corpus, entry) for entries in corpus.entries().values() for entry in entries]
-    recipe = Recipe(100, excluded=tuple(finding.entry.record_id for finding in findings if finding.error))
-    build_shards(corpus, recipe, folder, [0])
-    write_manifest(corpus, recipe, folder)
-    return str(folder)
-
-
 @pytest.fixture(scope="module")
 def four_built(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("four")
-    synthetic = {"num_records": 24, "sampling_rate": 100}
-    return [
-        build(folder / "a", "synthetic", **synthetic, seed=1),
-        build(folder / "b", "synthetic", **synthetic, seed=2),
-        *(build(folder / name, name, folder / f"{name}-raw") for name in ("ptbxl", "code15")),
-    ]
+    return [str(folder) for folder in build_mixture(tmp_path_factory.mktemp("four"))]
 
 
 @pytest.mark.parametrize("sample_by", ["record", "patient"])

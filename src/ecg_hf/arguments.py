@@ -21,6 +21,12 @@ FREE_ARGUMENTS = {
     "num_checkpoints",
     "max_nonfinite_steps",
     "on_collapse",
+    "on_damage",  # what is left out changes the fingerprint of the data
+    "timeout_s",
+    "dry_run",
+    # how a step's crops are shared out: of these only the product counts, see Pretrainer
+    "batch_size",
+    "gradient_accumulation_steps",
 }
 
 
@@ -70,7 +76,10 @@ class PretrainingArguments:
     num_checkpoints: int = _say(2, "How many checkpoints to keep.")
     max_nonfinite_steps: int = _say(10, "Stop after so many steps in a row whose gradient is not finite.")
     on_collapse: str = _say("warn", "When representations no longer differ: warn, stop or ignore.")
+    on_damage: str = _say("stop", "When shards of a built corpus are missing or have changed: stop, or skip them.")
     collapse_patience: int = _say(100, "Steps in a row after which that is so.")
+    timeout_s: float = _say(600.0, "Seconds after which a process that does not answer ends the run.")
+    dry_run: bool = _say(False, "Only say what the run would be and take: model, memory, time, data.")
     resume: bool = _say(False, "Continue from the newest whole checkpoint in output_dir, if there is one.")
     trackers: list[str] = _say([], "Any of tensorboard, trackio, wandb.")
 
@@ -81,6 +90,7 @@ class PretrainingArguments:
             "mixed_precision": ("no", "bf16", "fp16"),
             "normalization": ("none", "record", "corpus"),
             "on_collapse": ("warn", "stop", "ignore"),
+            "on_damage": ("stop", "skip"),
             "sample_by": ("record", "patient"),
         }
         for name, allowed in choices.items():

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,11 +14,14 @@ from numpy.typing import NDArray
 from ecg_hf.columns import Column
 from ecg_hf.errors import EcgAccessError, EcgError, EcgFormatError, EcgIntegrityError
 from ecg_hf.features import EcgFeatureExtractor
-from ecg_hf.files import read_json, sha256_of
+from ecg_hf.files import read_json
 from ecg_hf.prepared import check_unit
 from ecg_hf.records import MISSING
+from ecg_hf.shard_check import damaged_shards, missing_bytes
 from ecg_hf.shards import MANIFEST, VERSION
 from ecg_hf.split import Split
+
+logger = logging.getLogger(__name__)
 
 
 class BuiltCorpus:
@@ -25,6 +29,8 @@ class BuiltCorpus:
 
     Args:
         folder: Where it was built.
+        skip_damaged: Whether to read every shard and to leave out, with a warning, those that are missing or have
+            changed, instead of refusing them.
 
     Raises:
         EcgAccessError: If no corpus was built there, or not to its end.
@@ -32,7 +38,7 @@ class BuiltCorpus:
         EcgIntegrityError: If a file is missing or has another size than it was built with.
     """
 
-    def __init__(self, folder: str | Path):
+    def __init__(self, folder: str | Path, *, skip_damaged: bool = False):
         self.folder = Path(folder)
         path = self.folder / MANIFEST
         if not path.is_file():
@@ -44,37 +50,40 @@ class BuiltCorpus:
             )
         self.facts: dict[str, Any] = self.manifest["facts"]
         self.dataset_name, self.unit = str(self.manifest["corpus"]), str(self.facts["unit"])
+        self.label_sets: dict[str, tuple[str, ...]] = self.manifest["label_sets"]
+        self.left_out: list[str] = []
+        if skip_damaged:
+            self._leave_out_damaged()
+        for file in self.files():
+            if reason := missing_bytes(self.folder, file):
+                raise EcgIntegrityError(f"{reason}; build or download it again")
         hashes = json.dumps([(file["path"], file["sha256"]) for file in self.files()])
         self.fingerprint = hashlib.sha256(hashes.encode()).hexdigest()  # of these rows in this order
-        self.label_sets: dict[str, tuple[str, ...]] = self.manifest["label_sets"]
-        for file in self.files():
-            place = self.folder / file["path"]
-            if not place.is_file() or place.stat().st_size != file["num_bytes"]:
-                raise EcgIntegrityError(
-                    f"{place} should have {file['num_bytes']} bytes, as {MANIFEST} says; build or download it again"
-                )
 
     def files(self, split: str | None = None) -> list[dict[str, Any]]:
-        """Lists what the manifest says of each shard of a split, or of all."""
+        """Lists what the manifest says of each shard of a split, or of all, without those that are left out."""
         return [
             file
             for name, content in self.manifest["splits"].items()
             if split in (None, name)
             for file in content["files"]
+            if file["path"] not in self.left_out
         ]
 
     def check(self) -> None:
-        """Compares every shard with the SHA-256 that it was built with.
+        """Compares every shard with the SHA-256 that it was built with, unless that was done since it last changed.
 
         Raises:
             EcgIntegrityError: If one has changed.
         """
-        for file in self.files():
-            if (found := sha256_of(self.folder / file["path"])) != file["sha256"]:
-                raise EcgIntegrityError(
-                    f"{self.folder / file['path']} has SHA-256 {found}, expected {file['sha256']}; build or download "
-                    "it again"
-                )
+        for _, reason in damaged_shards(self.folder, self.files()):
+            raise EcgIntegrityError(f"{reason}; build or download it again")
+
+    def _leave_out_damaged(self) -> None:
+        for file, reason in damaged_shards(self.folder, self.files()):
+            logger.warning("%d records left out: %s", file["num_records"], reason)
+            self.left_out.append(file["path"])
+        self.facts["left_out_shards"] = self.left_out
 
     def as_dataset(self, split: str | None = None) -> Any:
         """Gives the rows of a split, or of all as a dict, memory-mapped; `datasets` unpacks the shards once."""

@@ -31,3 +31,7 @@ class EcgCheckpointError(EcgError):
 
 class EcgCollapseError(EcgError):
     """A pretraining run whose representations no longer differ from token to token."""
+
+
+class EcgProcessError(EcgError):
+    """A process of a run with several that is gone or does not answer."""

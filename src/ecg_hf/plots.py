@@ -20,6 +20,12 @@ __all__ = ["plot_calibration", "plot_ecg", "plot_losses", "plot_roc", "roc_curve
 _INK, _FAINT, _RED = "#14141f", "#8a8a8a", "#d00000"
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito 2008
 _MAX_CURVES = 12
+# What is drawn below the loss of a run, where it was measured.
+_PANELS = {
+    "shares": ("accuracy", "feature_std", "teacher_feature_std", "teacher_student_cosine"),
+    "counts": ("effective_rank", "codebook_perplexity"),
+    "learning\nrate": ("learning_rate",),
+}
 _FEW = 10  # records, below which the share of a bin says little
 
 
@@ -34,14 +40,14 @@ def save_figure(figure: "Figure", path: str | Path) -> None:
 
 
 def plot_losses(rows: Sequence[Mapping[str, Any]]) -> "Figure":
-    """Draws the training loss, raw and smoothed, the validation loss, and below them the learning rate.
+    """Draws the training loss, raw and smoothed, the validation loss, and below them health and learning rate.
 
     The loss is on a logarithmic scale if it falls by more than a factor of ten. Steps whose loss was not finite are
     marked.
 
     Args:
         rows: Of metrics.jsonl: each with "step" and "loss" (null if not finite), and where they apply
-            "validation_loss" and "learning_rate".
+            "validation_loss", "learning_rate" and what an objective measures.
 
     Raises:
         ValueError: If no row has a loss.
@@ -50,9 +56,11 @@ def plot_losses(rows: Sequence[Mapping[str, Any]]) -> "Figure":
     finite = np.isfinite(losses)
     if not finite.any():
         raise ValueError(f"expected rows with a finite 'loss', got {len(rows)} rows without one; did the run start?")
-    rate = _series(rows, "learning_rate")
-    figure = new_figure(8, 5, layout="constrained")
-    ratios = [4, 1][: 1 + bool(len(rate[0]))]
+    panels = {
+        name: drawn for name in _PANELS if (drawn := [key for key in _PANELS[name] if len(_series(rows, key)[0])])
+    }
+    figure = new_figure(8, 4 + 1.2 * len(panels), layout="constrained")
+    ratios = [4] + [1.3] * len(panels)
     axes, *below = figure.subplots(len(ratios), sharex=True, height_ratios=ratios, squeeze=False)[:, 0]
     smooth = _smooth(losses[finite])
     axes.plot(steps[finite], losses[finite], color=_COLOURS[5], alpha=0.45, linewidth=0.7, label="training")
@@ -66,13 +74,21 @@ def plot_losses(rows: Sequence[Mapping[str, Any]]) -> "Figure":
         axes.set_yscale("log")
     axes.set(ylabel="loss")
     axes.legend(frameon=False, title=None if finite.all() else f"red ticks: loss not finite ({np.sum(~finite)})")
-    for small in below:
-        small.plot(*rate, color=_FAINT)
-        small.set(ylabel="learning\nrate", ylim=(0, None))
-        small.ticklabel_format(axis="y", scilimits=(-2, 2))
+    for small, (name, keys) in zip(below, panels.items(), strict=True):
+        _draw_panel(small, rows, name, keys)
     (below or [axes])[-1].set_xlabel("step")
     _bare(axes, *below)
     return figure
+
+
+def _draw_panel(axes: "Axes", rows: Sequence[Mapping[str, Any]], name: str, keys: list[str]) -> None:
+    for key, colour in zip(keys, _COLOURS, strict=False):
+        axes.plot(*_series(rows, key), color=colour if len(keys) > 1 else _FAINT, linewidth=1, label=key)
+    axes.set(ylabel=name, ylim=(0, None))
+    if len(keys) > 1:
+        labels = [key.replace("_", " ") for key in keys]
+        axes.legend(labels, frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.ticklabel_format(axis="y", scilimits=(-2, 4))
 
 
 def _series(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[Values, Values]:

@@ -1,32 +1,31 @@
 """A pretraining run from its arguments to a folder that loads as a model."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from safetensors import SafetensorError
 from transformers import set_seed
 
 from ecg_hf.arguments import PretrainingArguments, parse_fields
 from ecg_hf.built import BuiltCorpus, BuiltSplit
 from ecg_hf.checkpoints import partial_folder, publish_folder
 from ecg_hf.corpus import EcgCorpus
+from ecg_hf.errors import EcgCheckpointError
 from ecg_hf.features import PTBXL_MEAN, PTBXL_STD, EcgFeatureExtractor
 from ecg_hf.files import write_json
 from ecg_hf.loader import MixedCrops
 from ecg_hf.loading import open_corpus
-from ecg_hf.plots import plot_losses, save_figure
 from ecg_hf.prepared import PreparedSplit
 from ecg_hf.pretraining import PAIRS, Pair
 from ecg_hf.provenance import describe_code, describe_corpus
 from ecg_hf.registry import CORPORA, TASKS, load
+from ecg_hf.run_plot import plot_run
 from ecg_hf.split import Split, require_disjoint
 from ecg_hf.targets import resolve_labels
 from ecg_hf.tasks.base import Task
 from ecg_hf.training import Pretrainer
-
-logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation")
 
@@ -47,6 +46,39 @@ def pretrain(arguments: PretrainingArguments) -> Path:
         SystemExit: After SIGINT or SIGTERM, with a checkpoint written.
     """
     code = describe_code()
+    opened = open_run(arguments)
+    trainer = opened.trainer
+    pair = trainer.fit()
+    run = code | describe_run(arguments, trainer, pair) | {"corpora": opened.describe_corpora()}
+    folder = Path(arguments.output_dir)
+    if trainer.main:
+        save_run(folder, pair, opened.extractor, run)
+        plot_run(trainer.log.curve, folder / "loss.png")
+    trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.end_training()
+    return folder
+
+
+class OpenRun(NamedTuple):
+    """A run that is ready to begin."""
+
+    trainer: Pretrainer
+    extractor: EcgFeatureExtractor
+    corpora: list[EcgCorpus | BuiltCorpus]
+    validation: list[Split]
+
+    def weights(self) -> list[float]:
+        """Gives how often each corpus is drawn, in any unit."""
+        return list(self.trainer.arguments.corpus_weights or self.trainer.train.order.sizes)
+
+    def describe_corpora(self) -> list[dict[str, Any]]:
+        """Says of each corpus what a card must know."""
+        parts = zip(self.corpora, self.trainer.train.splits, self.validation, self.weights(), strict=True)
+        return [describe_corpus(corpus, splits, weight) for corpus, *splits, weight in parts]
+
+
+def open_run(arguments: PretrainingArguments) -> OpenRun:
+    """Opens the data of a run and builds its model; raises what `pretrain` raises."""
     task = load(TASKS, arguments.task) if arguments.task else None
     extractor = make_extractor(arguments)
     corpora = open_corpora(arguments)
@@ -56,36 +88,21 @@ def pretrain(arguments: PretrainingArguments) -> Path:
     train = [split for split, _ in opened]
     task = task and resolve_labels(task, corpora, train)
     validation = [split.select(range(min(len(split), arguments.max_validation_records))) for _, split in opened]
-    weights = list(arguments.corpus_weights) or None
     set_seed(arguments.seed)
-    pair = make_pair(arguments, task)
     trainer = Pretrainer(
         arguments,
-        pair,
+        make_pair(arguments, task),
         MixedCrops(
             train,
             num_samples,
             arguments.seed,
-            weights=weights,
+            weights=list(arguments.corpus_weights) or None,
             sample_by=arguments.sample_by,
             targets=_targets(train, task),
         ),
         MixedCrops(validation, num_samples, arguments.seed, targets=_targets(validation, task)),
     )
-    pair = trainer.fit()
-    drawn = weights or trainer.train.order.sizes
-    sources = [
-        describe_corpus(corpus, splits, weight)
-        for corpus, *splits, weight in zip(corpora, train, validation, drawn, strict=True)
-    ]
-    run = code | describe_run(arguments, trainer, pair) | {"corpora": sources}
-    folder = Path(arguments.output_dir)
-    if trainer.accelerator.is_main_process:
-        save_run(folder, pair, extractor, run)
-        _save_plot(folder, trainer.log.rows())
-    trainer.accelerator.wait_for_everyone()
-    trainer.accelerator.end_training()
-    return folder
+    return OpenRun(trainer, extractor, corpora, validation)
 
 
 def describe_run(arguments: PretrainingArguments, trainer: Pretrainer, pair: Pair) -> dict[str, Any]:
@@ -107,15 +124,6 @@ def describe_run(arguments: PretrainingArguments, trainer: Pretrainer, pair: Pai
         "validation_step": state.best_step,
         "arguments": asdict(arguments),
     }
-
-
-def _save_plot(folder: Path, rows: list[dict[str, Any]]) -> None:
-    if not rows:
-        return
-    try:
-        save_figure(plot_losses(rows), folder / "loss.png")
-    except ImportError as error:
-        logger.warning("no plot: %s", error)
 
 
 def make_extractor(arguments: PretrainingArguments) -> EcgFeatureExtractor:
@@ -155,7 +163,11 @@ def open_corpora(arguments: PretrainingArguments) -> list[EcgCorpus | BuiltCorpu
         ValueError: If there is not one data_dir for each registered corpus that needs data.
         EcgError: If a folder holds no built corpus.
     """
-    built = {name: BuiltCorpus(name) for name in arguments.corpus if name not in CORPORA and Path(name).is_dir()}
+    skip = arguments.on_damage == "skip"
+    folders = [name for name in arguments.corpus if name not in CORPORA and Path(name).is_dir()]
+    built = {name: BuiltCorpus(name, skip_damaged=skip) for name in folders}
+    for corpus in built.values():
+        corpus.check()
     needing = [name for name in arguments.corpus if name not in built and load(CORPORA, name).needs_data_dir]
     if len(arguments.data_dir) != len(needing):
         raise ValueError(
@@ -207,9 +219,18 @@ def _targets(splits: Sequence[Split], task: Task | None) -> list[Any] | None:
 
 
 def save_run(folder: Path, model: Any, extractor: EcgFeatureExtractor, run: dict[str, Any]) -> None:
-    """Writes a model folder; run.json comes last and marks that the rest is whole."""
-    partial = partial_folder(folder / "model")
-    model.save_pretrained(partial)
-    extractor.save_pretrained(partial)
-    write_json(partial / "run.json", run)
-    publish_folder(partial, folder, last="run.json")
+    """Writes a model folder; run.json comes last and marks that the rest is whole.
+
+    Raises:
+        EcgCheckpointError: If it cannot be written.
+    """
+    try:
+        partial = partial_folder(folder / "model")
+        model.save_pretrained(partial)
+        extractor.save_pretrained(partial)
+        write_json(partial / "run.json", run)
+        publish_folder(partial, folder, last="run.json")
+    except (OSError, SafetensorError) as error:
+        raise EcgCheckpointError(
+            f"the model could not be written to {folder} ({error}); free some space or choose another disk, and resume"
+        ) from error

@@ -1,0 +1,81 @@
+"""Writes checkpoints while training goes on."""
+
+import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
+from ecg_hf.checkpoints import newest_checkpoint, partial_folder, prune_checkpoints, seal
+from ecg_hf.errors import EcgCheckpointError
+from ecg_hf.files import write_json
+from ecg_hf.snapshot import Files
+
+
+class CheckpointWriter:
+    """Writes one checkpoint at a time, in a thread; leaving its context waits for the last one.
+
+    Args:
+        root: Folder of the checkpoints, `step-<n>` each.
+        num_kept: How many of them stay.
+    """
+
+    def __init__(self, root: Path, num_kept: int):
+        self.root, self.num_kept = root, num_kept
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+
+    def __enter__(self) -> "CheckpointWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.wait()
+        except EcgCheckpointError as failure:
+            if error is None or isinstance(error, SystemExit):
+                raise
+            error.add_note(f"and the last checkpoint failed: {failure}")
+        finally:
+            self._thread.shutdown()
+
+    def submit(self, step: int, files: Files, state: dict[str, Any]) -> None:
+        """Begins to write a checkpoint; call `wait` before the tensors change.
+
+        Args:
+            step: Its number.
+            files: Tensors by file.
+            state: What goes into its state.json.
+        """
+        self.wait()
+        self._writing = self._thread.submit(self._write, self.root / f"step-{step:08d}", files, state)
+
+    def wait(self) -> None:
+        """Waits until what was submitted is on the disk.
+
+        Raises:
+            EcgCheckpointError: If it could not be written. The checkpoints before it are as they were.
+        """
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _write(self, target: Path, files: Files, state: dict[str, Any]) -> None:
+        try:
+            partial = partial_folder(target)
+            for name, tensors in files.items():
+                save_file(tensors, partial / name, metadata={"format": "pt"})
+            write_json(partial / "state.json", state)
+            seal(partial, target)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(target.with_name(f".{target.name}.partial"), ignore_errors=True)
+            last = newest_checkpoint(self.root)
+            raise EcgCheckpointError(
+                f"checkpoint {target} could not be written ({error}); the newest whole one is {last}: free some space "
+                "or choose another disk, and resume"
+            ) from error
+        prune_checkpoints(self.root, self.num_kept)

@@ -1,0 +1,127 @@
+"""One optimizer step, all of it on the device: the host looks at its numbers while the next one runs."""
+
+import contextlib
+import math
+import signal
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from ecg_hf.arguments import PretrainingArguments
+from ecg_hf.optimization import LEARNING_RATE_SCALES, learning_rate_factor, parameter_groups
+from ecg_hf.pretraining import Pair
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StepReport:
+    """What a step measured, on its way from the device.
+
+    Args:
+        step: Its number, from 1.
+        names: Of the values.
+        values: Means over the processes.
+        learning_rate: Of the step.
+    """
+
+    def __init__(self, step: int, names: list[str], values: Tensor, learning_rate: float):
+        self.step, self.names, self.learning_rate = step, names, learning_rate
+        self.elapsed = self.waited = 0.0
+        self._arrived: torch.cuda.Event | None = None
+        self._values = values
+        if values.is_cuda:
+            self._values = torch.empty_like(values, device="cpu", pin_memory=True).copy_(values, non_blocking=True)
+            self._arrived = torch.cuda.Event()
+            self._arrived.record()
+
+    def read(self) -> tuple[dict[str, float], int | None]:
+        """Waits for the values and gives them by name, and the signal that any process was sent, if there is one."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        *values, interrupted, terminated = self._values.tolist()
+        number = SIGNALS[1] if terminated else SIGNALS[0] if interrupted else None
+        return dict(zip(self.names, values, strict=True)), number
+
+
+class TrainStep:
+    """Moves a pair's weights by one batch.
+
+    Every random number of a step is a function of (seed, step, rank). A step whose gradient is not finite moves
+    nothing: neither weights nor optimizer, teacher, codebooks, nor statistics of batch norms.
+
+    Args:
+        arguments: Of the run.
+        accelerator: Where it runs.
+        pair: The model, not yet prepared.
+    """
+
+    def __init__(self, arguments: PretrainingArguments, accelerator: Accelerator, pair: Pair):
+        self.arguments, self.accelerator = arguments, accelerator
+        scales = LEARNING_RATE_SCALES[arguments.learning_rate_scales]
+        groups = parameter_groups(pair, arguments.learning_rate, arguments.weight_decay, scales)
+        # The fused form is the one that can skip a step without asking the host.
+        self.model, self.optimizer = accelerator.prepare(pair, torch.optim.AdamW(groups, fused=True))
+        # Out of what distributes and compiles them.
+        self.pair: Pair = accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        self.adam: Any = self.optimizer.optimizer
+
+    def run(self, step: int, batches: list[dict[str, Tensor]], interruption: int | None = None) -> StepReport:
+        """Takes a step.
+
+        Args:
+            step: How many were taken before it.
+            batches: Micro-batches of this process.
+            interruption: The signal that this process was sent, of which all processes learn in the report.
+        """
+        arguments = self.arguments
+        words = np.random.SeedSequence([arguments.seed, step, self.accelerator.process_index]).generate_state(1)
+        torch.manual_seed(int(words[0]))
+        factor = learning_rate_factor(
+            step, max_steps=arguments.max_steps, warmup_steps=arguments.warmup_steps, schedule=arguments.schedule
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        statistics = batch_norm_statistics(self.pair)
+        before = [value.clone() for value in statistics]
+        sums = self._backward(batches)
+        norm = self._clip()
+        self._move(norm.isfinite(), statistics, before)
+        device = norm.device
+        flags = [torch.full((), float(interruption == number), device=device) for number in SIGNALS]
+        values = torch.stack([*sums.values(), norm.float(), *flags])
+        values = self.accelerator.reduce(values, "mean")
+        return StepReport(step + 1, [*sums, "grad_norm"], values, arguments.learning_rate * factor)
+
+    def _backward(self, batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        sums: dict[str, Tensor] = {}
+        for number, batch in enumerate(batches, start=1):
+            last = number == len(batches)
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
+                output = self.model(**batch)
+                self.accelerator.backward(output.loss / len(batches))
+            for name, value in {"loss": output.loss.detach(), **(output.metrics or {})}.items():
+                sums[name] = sums.get(name, 0) + value.float() / len(batches)
+        return sums
+
+    def _clip(self) -> Tensor:
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.arguments.max_grad_norm or math.inf)
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+    def _move(self, finite: Tensor, statistics: list[Tensor], before: list[Tensor]) -> None:
+        if self.accelerator.scaler is None:  # which finds out by itself, and lowers its scale
+            self.adam.found_inf = (~finite).float()
+        self.optimizer.step()
+        self.pair.after_step(finite)
+        for value, old in zip(statistics, before, strict=True):
+            value.copy_(torch.where(finite, value, old))
+        self.optimizer.zero_grad()
+
+
+def batch_norm_statistics(model: nn.Module) -> list[Tensor]:
+    """Lists the running statistics of a model's batch norms, which a forward pass moves."""
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    return [value for norm in norms if norm.training for value in norm.buffers()]
