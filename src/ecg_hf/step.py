@@ -118,7 +118,15 @@ class TrainStep:
         self.pair.after_step(finite)
         for value, old in zip(statistics, before, strict=True):
             value.copy_(torch.where(finite, value, old))
+        self._agree([value for value in statistics if value.is_floating_point()])
         self.optimizer.zero_grad()
+
+    def _agree(self, statistics: list[Tensor]) -> None:
+        """Averages over the processes what each has seen in its own crops, so that all are the same model."""
+        if statistics and self.accelerator.num_processes > 1:
+            together = self.accelerator.reduce(torch.cat([value.flatten() for value in statistics]), "mean")
+            for value, mean in zip(statistics, together.split([value.numel() for value in statistics]), strict=True):
+                value.copy_(mean.view_as(value))
 
 
 def batch_norm_statistics(model: nn.Module) -> list[Tensor]:

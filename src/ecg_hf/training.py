@@ -8,16 +8,15 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs, send_to_device
+from accelerate.utils import send_to_device
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ecg_hf.accelerator import make_accelerator
 from ecg_hf.arguments import PretrainingArguments
 from ecg_hf.batch_norms import regather
 from ecg_hf.checkpoint_writer import CheckpointWriter
@@ -65,13 +64,7 @@ class Pretrainer:
         self.best = self.folder / "best"
         self.log = RunLog(self.folder)
         self.train, self.validation, self.num_samples = train, validation, train.num_samples
-        self.accelerator = Accelerator(
-            mixed_precision=arguments.mixed_precision,
-            log_with=list(arguments.trackers) or None,
-            project_dir=self.folder,
-            dynamo_backend="inductor" if arguments.compile else None,
-            kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(seconds=arguments.timeout_s))],
-        )
+        self.accelerator = make_accelerator(arguments)
         self.main = self.accelerator.is_main_process
         self.batch_size = arguments.batch_size * arguments.gradient_accumulation_steps * self.accelerator.num_processes
         self.config, self.pair_class = pair.config, type(pair)
