@@ -22,6 +22,7 @@ SHARED = {
     "base",
     "convolution",
     "stem",
+    "dynamics",
     "kernel",
     "masking",
     "teacher",

@@ -47,9 +47,14 @@ class Pair(EcgModel):
         output: PretrainingOutput = self.objective(self.backbone, signal, labels)
         return output
 
-    def after_step(self) -> None:
-        """Runs after each optimizer step."""
-        self.objective.after_step(self.backbone)
+    def after_step(self, moved: Tensor | None = None) -> None:
+        """Runs after each optimizer step.
+
+        Args:
+            moved: Whether the step moved the weights, a scalar on their device that is never read by the host; None
+                if it did.
+        """
+        self.objective.after_step(self.backbone, moved)
 
 
 def _subclass(name: str, base: type, **attributes: Any) -> type:

@@ -54,5 +54,12 @@ class Objective(nn.Module):
         """Computes the loss of a batch of signals (B, L, T), and of labels (B, C) where the objective uses them."""
         raise NotImplementedError
 
-    def after_step(self, backbone: Backbone) -> None:
-        """Runs after each optimizer step, for what no gradient moves: an EMA, a codebook."""
+    def after_step(self, backbone: Backbone, moved: Tensor | None = None) -> None:
+        """Runs after each optimizer step, for what no gradient moves: an EMA, a codebook.
+
+        Args:
+            backbone: That of the pair.
+            moved: Whether the step moved the weights, a scalar on their device and the same in every process; None if
+                it did. After one that did not, as its gradient was not finite, nothing moves here either, and what
+                was collected for the step is forgotten.
+        """

@@ -100,8 +100,8 @@ class Centroids(Codebook):
         return torch.addmm(-codes.square().sum(dim=1) / 2, tokens, codes.T).argmax(dim=1)
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Moves every code by what was collected."""
+    def update(self, moved: Tensor | None = None) -> None:
+        """Moves every code by what was collected; forgets it if the step has not `moved` the weights."""
         total, members = self.take()
         codes, counts = self.codes.float(), self.decay * self.counts.float() + (1 - self.decay) * members
         moves = (1 - self.decay) * (total - members[:, None] * codes) / counts.clamp(min=MIN_COUNT)[:, None]
@@ -109,8 +109,8 @@ class Centroids(Codebook):
         codes = torch.where(moves.isfinite(), codes + moves, codes)
         if self.idle_codes == "split":
             codes, counts = split_idle(codes, counts)
-        self.codes.copy_(codes)
-        self.counts.copy_(counts)
+        self.codes.copy_(codes if moved is None else torch.where(moved, codes, self.codes))
+        self.counts.copy_(counts if moved is None else torch.where(moved, counts, self.counts))
 
 
 def split_idle(codes: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
@@ -192,8 +192,8 @@ class DinoSR(TeacherObjective):
         return torch.stack(named)
 
     @torch.no_grad()
-    def after_step(self, backbone: Backbone) -> None:
-        """Moves the teacher and the codes."""
-        super().after_step(backbone)
+    def after_step(self, backbone: Backbone, moved: Tensor | None = None) -> None:
+        """Moves the teacher and the codes, if the step `moved` the student."""
+        super().after_step(backbone, moved)
         for codebook in self.codebooks:
-            codebook.update()
+            codebook.update(moved)

@@ -104,13 +104,14 @@ class Prototypes(Codebook):
         return functional.normalize(tokens, dim=-1)
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Turns every code towards what was collected."""
+    def update(self, moved: Tensor | None = None) -> None:
+        """Turns every code towards what was collected; forgets it if the step has not `moved` the weights."""
         total, _ = self.take()
         codes = self.codes.float()
         turned = self.scale(torch.lerp(self.scale(total), codes, self.decay))
         # A batch that was not finite is skipped by whoever runs the steps, but may have been collected.
-        self.codes.copy_(torch.where(turned.isfinite(), turned, codes))
+        takes = turned.isfinite() if moved is None else turned.isfinite() & moved
+        self.codes.copy_(torch.where(takes, turned, codes))
 
 
 def falling(start: float, end: float, progress: Tensor) -> Tensor:
@@ -228,12 +229,12 @@ class HuBERTpp(TeacherObjective):
         self._has_started = True
 
     @torch.no_grad()
-    def after_step(self, backbone: Backbone) -> None:
-        """Moves the teacher, the codes and the temperatures."""
-        super().after_step(backbone)
+    def after_step(self, backbone: Backbone, moved: Tensor | None = None) -> None:
+        """Moves the teacher, the codes and the temperatures, if the step `moved` the student."""
+        super().after_step(backbone, moved)
         for codebook in self.codebooks:
-            codebook.update()
-        self.num_steps += 1
+            codebook.update(moved)
+        self.num_steps += 1 if moved is None else moved
 
 
 def accuracy(predicted: list[Tensor], codes: list[Tensor], mask: Tensor) -> Tensor:

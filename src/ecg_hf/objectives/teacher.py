@@ -111,8 +111,12 @@ class Teacher(Drawn):
         return self.backbone.encode(self.backbone.embed(signal), **outputs)
 
     @torch.no_grad()
-    def update(self, student: Backbone) -> None:
+    def update(self, student: Backbone, moved: Tensor | None = None) -> None:
         """Moves every parameter a share `1 - decay` of the way to the student's.
+
+        Args:
+            student: Whom it follows.
+            moved: Whether the student moved, as in `Objective.after_step`; if not, neither does the teacher.
 
         Raises:
             TypeError: If they have fewer than 32 bits: a share of 0.0004 would round to nothing, and the teacher would
@@ -120,16 +124,19 @@ class Teacher(Drawn):
         """
         if not self.follows:
             return
-        share = self.share()
-        for slow, fast in zip(self.backbone.parameters(), student.parameters(), strict=True):
-            if slow.dtype.itemsize < 4:
+        slow: list[Tensor] = list(self.backbone.parameters())
+        fast: list[Tensor] = list(student.parameters())
+        for weight in slow:
+            if weight.dtype.itemsize < 4:
                 raise TypeError(
-                    f"a teacher needs weights of 32 bits to follow its student, got {slow.dtype}; keep the pair in "
+                    f"a teacher needs weights of 32 bits to follow its student, got {weight.dtype}; keep the pair in "
                     "float32 and train it under autocast"
                 )
-            # Exact at both ends: a share of 1 copies, and equal weights stay as they are.
-            slow.lerp_(fast, share.to(slow.dtype))
-        self.num_updates += 1
+        share = self.share() if moved is None else torch.where(moved, self.share(), 0.0)
+        # Exact at both ends: a share of 1 copies, a share of 0 and equal weights leave all as it is.
+        shares: Any = [share.to(weight.dtype) for weight in slow]
+        torch._foreach_lerp_(slow, fast, shares)
+        self.num_updates += 1 if moved is None else moved
 
     def share(self) -> Tensor:
         """Computes 1 - decay of the next update, on the device, where the count of updates is."""
@@ -196,6 +203,6 @@ class TeacherObjective(Objective):
             "mask_fraction": mask.float().mean(),
         }
 
-    def after_step(self, backbone: Backbone) -> None:
-        """Moves the teacher."""
-        self.teacher.update(backbone)
+    def after_step(self, backbone: Backbone, moved: Tensor | None = None) -> None:
+        """Moves the teacher, if the step `moved` the student."""
+        self.teacher.update(backbone, moved)
