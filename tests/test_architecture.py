@@ -23,6 +23,7 @@ SHARED = {
     "base",
     "convolution",
     "stem",
+    "dynamics",
     "kernel",
     "masking",
     "teacher",

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ecg_hf.backbones.base import Backbone
-from ecg_hf.backbones.kernel import CHUNK, StateSpace, impulse_response
+from ecg_hf.backbones.dynamics import impulse_response
+from ecg_hf.backbones.kernel import CHUNK, StateSpace
 from ecg_hf.classification import EcgForSequenceClassification
 from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.features import EcgFeatureExtractor
