@@ -10,11 +10,14 @@ from transformers import AutoFeatureExtractor, AutoModelForSequenceClassificatio
 
 from ecg_hf import FinetuningArguments, PretrainingArguments, finetune, load_corpus, pretrain, row_to_signal
 from ecg_hf.errors import EcgIntegrityError
+from ecg_hf.examples import EpochOfExamples, RandomCrops, Tiles
 from ecg_hf.features import EcgFeatureExtractor
-from ecg_hf.finetuning import EpochOfCrops, LabelledSplit, RandomCrops, Tiles, by_record, share_of_patients
+from ecg_hf.finetuning import by_record
 from ecg_hf.loading import open_corpus
 from ecg_hf.prepared import PreparedSplit
 from ecg_hf.registry import TASKS, load
+from ecg_hf.results import LabelledSplit
+from ecg_hf.targets import share_of_patients
 
 CORPUS = ["num_records=80", "sampling_rate=100", "seed=1"]
 TASK = load(TASKS, "synthetic")
@@ -168,14 +171,14 @@ def test_targets_equal_the_labels_of_the_rows(labelled):
 def test_an_interrupted_run_continues_to_the_same_scores(pretrained, tmp_path, monkeypatch):
     changes = {"mode": "finetune", "epochs": 3, "learning_rate": 0.01}
     whole = finetune(arguments_for(pretrained, tmp_path / "whole", **changes))
-    begin = EpochOfCrops.on_epoch_begin
+    begin = EpochOfExamples.on_epoch_begin
 
     def failing(self, args, state, control, **kwargs):
         if round(state.epoch) == 2:
             raise RuntimeError("power cut")
         begin(self, args, state, control, **kwargs)
 
-    monkeypatch.setattr(EpochOfCrops, "on_epoch_begin", failing)
+    monkeypatch.setattr(EpochOfExamples, "on_epoch_begin", failing)
     with pytest.raises(RuntimeError, match="power cut"):
         finetune(arguments_for(pretrained, tmp_path / "cut", **changes))
     monkeypatch.undo()
