@@ -89,7 +89,11 @@ class BuiltCorpus:
 def is_built(place: str | Path) -> bool:
     """Says whether a place is a folder with the manifest of a built corpus, rather than raw data."""
     path = Path(place) / MANIFEST
-    return path.is_file() and {"version", "corpus", "recipe"} <= set(read_json(path))
+    try:
+        manifest = read_json(path) if path.is_file() else None
+    except ValueError:
+        return False  # somebody else's file of the same name
+    return isinstance(manifest, dict) and {"version", "corpus", "recipe"} <= manifest.keys()
 
 
 BLOCK = 1000  # records whose storage is looked up at once
