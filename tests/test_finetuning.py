@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -10,11 +11,14 @@ from transformers import AutoFeatureExtractor, AutoModelForSequenceClassificatio
 
 from ecg_hf import FinetuningArguments, PretrainingArguments, finetune, load_corpus, pretrain, row_to_signal
 from ecg_hf.errors import EcgIntegrityError
+from ecg_hf.examples import EpochOfExamples, RandomCrops, Tiles
 from ecg_hf.features import EcgFeatureExtractor
-from ecg_hf.finetuning import EpochOfCrops, LabelledSplit, RandomCrops, Tiles, by_record, share_of_patients
+from ecg_hf.finetuning import by_record
 from ecg_hf.loading import open_corpus
 from ecg_hf.prepared import PreparedSplit
 from ecg_hf.registry import TASKS, load
+from ecg_hf.results import LabelledSplit
+from ecg_hf.targets import share_of_patients
 
 CORPUS = ["num_records=80", "sampling_rate=100", "seed=1"]
 TASK = load(TASKS, "synthetic")
@@ -85,11 +89,12 @@ def test_reported_scores_are_those_of_the_saved_predictions(runs, mode):
         assert score["low"] <= score["high"]
 
 
-def test_saved_scores_are_the_mean_probability_over_tiles_of_the_saved_model(runs):
-    folder = runs["frozen"]
+@pytest.mark.parametrize("mode, head", [("linear", "linear"), ("frozen", "attention"), ("finetune", "linear")])
+def test_saved_scores_are_the_mean_probability_over_tiles_of_the_saved_model(runs, mode, head):
+    folder = runs[mode]
     model = AutoModelForSequenceClassification.from_pretrained(folder)
     extractor = AutoFeatureExtractor.from_pretrained(folder)
-    assert model.config.head == "attention" and list(model.config.id2label.values()) == list(TASK.labels)
+    assert model.config.head == head and list(model.config.id2label.values()) == list(TASK.labels)
     table = pq.read_table(folder / "predictions.parquet").to_pandas()
     rows = table[table["split"] == "test"].set_index("record_id")
     for row in load_corpus("synthetic", split="test", streaming=True, num_records=80, sampling_rate=100, seed=1):
@@ -165,23 +170,48 @@ def test_targets_equal_the_labels_of_the_rows(labelled):
         assert names == {name for name, value in zip(TASK.labels, target, strict=True) if value}
 
 
-def test_an_interrupted_run_continues_to_the_same_scores(pretrained, tmp_path, monkeypatch):
-    changes = {"mode": "finetune", "epochs": 3, "learning_rate": 0.01}
-    whole = finetune(arguments_for(pretrained, tmp_path / "whole", **changes))
-    begin = EpochOfCrops.on_epoch_begin
+def cut_before(monkeypatch, epoch):
+    """Lets the power fail before an epoch."""
+    begin = EpochOfExamples.on_epoch_begin
 
     def failing(self, args, state, control, **kwargs):
-        if round(state.epoch) == 2:
+        if round(state.epoch) == epoch:
             raise RuntimeError("power cut")
         begin(self, args, state, control, **kwargs)
 
-    monkeypatch.setattr(EpochOfCrops, "on_epoch_begin", failing)
+    monkeypatch.setattr(EpochOfExamples, "on_epoch_begin", failing)
+
+
+@pytest.mark.parametrize("mode, damaged", [("finetune", False), ("linear", True), ("frozen", False)])
+def test_an_interrupted_run_continues_to_the_same_scores(pretrained, tmp_path, monkeypatch, mode, damaged):
+    changes = {"mode": mode, "epochs": 4, "learning_rate": 0.01}
+    whole = finetune(arguments_for(pretrained, tmp_path / "whole", **changes))
+    cut_before(monkeypatch, 3)
     with pytest.raises(RuntimeError, match="power cut"):
         finetune(arguments_for(pretrained, tmp_path / "cut", **changes))
     monkeypatch.undo()
+    if damaged:  # the newest checkpoint was not written to its end
+        steps = [int(path.name.partition("-")[2]) for path in (tmp_path / "cut/trainer").iterdir()]
+        newest = tmp_path / f"cut/trainer/checkpoint-{max(steps)}"
+        os.truncate(newest / "optimizer.pt", 100)
     again = finetune(arguments_for(pretrained, tmp_path / "cut", resume=True, **changes))
+    tables = [pq.read_table(folder / "predictions.parquet") for folder in (whole, again)]
+    assert tables[0].equals(tables[1])
     scores, others = (json.loads((folder / "results.json").read_text())["scores"] for folder in (whole, again))
     assert scores == others
+
+
+def test_a_run_that_does_not_resume_forgets_the_checkpoints_of_another(pretrained, tmp_path, monkeypatch):
+    cut_before(monkeypatch, 3)
+    with pytest.raises(RuntimeError, match="power cut"):
+        finetune(arguments_for(pretrained, tmp_path, epochs=4))
+    steps = {path.name for path in (tmp_path / "trainer").iterdir()}
+    monkeypatch.undo()
+    cut_before(monkeypatch, 1)
+    with pytest.raises(RuntimeError, match="power cut"):
+        finetune(arguments_for(pretrained, tmp_path, epochs=4, seed=1))
+    left = [path.name for path in (tmp_path / "trainer").iterdir()]
+    assert len(left) == 1 and len(steps) > 0 and left[0] == min(steps | set(left), key=lambda name: int(name[11:]))
 
 
 def test_a_share_of_patients_is_noted(pretrained, tmp_path):

@@ -114,13 +114,17 @@ class FinetuningArguments:
     task: str = field(metadata={"help": "A key of ecg_hf.registry.TASKS."})
     output_dir: str = field(metadata={"help": "Folder for the model, results.json and predictions.parquet."})
     mode: str = _say("linear", "linear, frozen (attention probe), finetune or scratch.")
-    data_dir: str | None = _say(None, "Folder, zip or URL of the task's corpus, if it needs data.")
+    data_dir: str | None = _say(None, "Folder, zip or URL of the task's corpus, or the folder where it was built.")
     corpus_config: str | None = _say(None, "Config of the corpus; the task's default if not given.")
     corpus_fields: list[str] = _say([], "Fields for the builder of a computed corpus, each name=value.")
     unlabelled: str | None = _say(None, "drop or zero: records without a label of the task; the task's default.")
     vocabulary: str | None = _say(None, "train or all (study A): where labels are counted that must be frequent.")
-    epochs: int = _say(100, "Passes over the training records, one random crop each.")
+    epochs: int = _say(100, "Passes over the training records, one random crop (cached probes: tile) of each.")
     fraction: float = _say(1.0, "Share of the training patients to use; a larger share contains a smaller one.")
+    frozen_features: str = _say(
+        "float32", "How a probe keeps its features: float32, float16, or none, to run the backbone in each epoch."
+    )
+    feature_cache: str | None = _say(None, "Folder for these, which later runs reuse; in the datasets cache if None.")
     batch_size: int = _say(64, "Crops per step.")
     learning_rate: float = _say(1e-3, "Of the head; finetune uses a tenth for the trunk, a hundredth for the stem.")
     weight_decay: float = _say(1e-3, "AdamW's decay of what decays.")
@@ -139,6 +143,8 @@ class FinetuningArguments:
             raise ValueError(f"unlabelled must be drop or zero, got {self.unlabelled!r}")
         if self.vocabulary not in (None, "train", "all"):
             raise ValueError(f"vocabulary must be train or all, got {self.vocabulary!r}")
+        if self.frozen_features not in ("float32", "float16", "none"):
+            raise ValueError(f"frozen_features must be float32, float16 or none, got {self.frozen_features!r}")
 
 
 def parse_arguments(kind: type[Arguments], argv: Sequence[str]) -> Arguments:

@@ -95,6 +95,16 @@ class BuiltCorpus:
         return datasets.load_dataset("parquet", data_files=paths, split=split)
 
 
+def is_built(place: str | Path) -> bool:
+    """Says whether a place is a folder with the manifest of a built corpus, rather than raw data."""
+    path = Path(place) / MANIFEST
+    try:
+        manifest = read_json(path) if path.is_file() else None
+    except ValueError:
+        return False  # somebody else's file of the same name
+    return isinstance(manifest, dict) and {"version", "corpus", "recipe"} <= manifest.keys()
+
+
 BLOCK = 1000  # records whose storage is looked up at once
 
 
@@ -137,13 +147,22 @@ class BuiltSplit(Split):
 
     def _check_leads(self) -> None:
         """Tries the contract on the records with fewer leads than it has, one of each kind, before a run begins."""
-        counts = pc.list_value_length(self.table.data.column("leads")).to_numpy()[self.places]
         seen = set()
-        for index in np.flatnonzero(counts < len(self.extractor.leads)).tolist():
+        for index in np.flatnonzero(self.lead_counts() < len(self.extractor.leads)).tolist():
             leads = tuple(self.storage[int(self.places[index])]["leads"])
             if leads not in seen:
                 seen.add(leads)
                 self.signal(index)
+
+    def durations(self) -> NDArray[np.float64]:
+        """Gives the durations of the records in s, shape (R,), to half a sample of the rate they were built with."""
+        rates = self.table.data.column("sampling_rate").to_numpy()[self.places]
+        return np.asarray(self.lengths / rates, np.float64)
+
+    def lead_counts(self) -> NDArray[np.int64]:
+        """Counts the leads of each record that have a sample, shape (R,)."""
+        counts: NDArray[np.int64] = pc.list_value_length(self.table.data.column("leads")).to_numpy()[self.places]
+        return counts
 
     def signal(self, index: int) -> NDArray[np.float32]:
         """Gives the features of a record, shape (L, T)."""

@@ -10,7 +10,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils.generic import can_return_tuple
 
 from ecg_hf.backbones.base import Backbone, BackboneConfig, EcgModel
-from ecg_hf.heads import HEADS, masked_loss
+from ecg_hf.heads import HEADS, Head, masked_loss
 from ecg_hf.pretraining import PAIRS
 from ecg_hf.registry import BACKBONES, load
 
@@ -24,6 +24,7 @@ class EcgForSequenceClassification(EcgModel):
     config_class: type[BackboneConfig]
     backbone_class: type[Backbone]
     backbone: Backbone
+    head: Head
     _keys_to_ignore_on_load_unexpected = [r"^objective\."]  # noqa: RUF012
 
     def __init__(self, config: BackboneConfig):

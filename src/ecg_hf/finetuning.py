@@ -1,90 +1,46 @@
 """A pretrained model on a task: probe or fine-tune it with Trainer, then score it record by record."""
 
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import expit
+from torch import nn
 from transformers import (
     AutoConfig,
-    AutoFeatureExtractor,
     AutoModelForSequenceClassification,
     EarlyStoppingCallback,
     Trainer,
     TrainerCallback,
-    TrainerControl,
-    TrainerState,
     TrainingArguments,
     set_seed,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
-from ecg_hf.arguments import FinetuningArguments, parse_fields
+from ecg_hf.arguments import FinetuningArguments
 from ecg_hf.classification import EcgForSequenceClassification
-from ecg_hf.crops import average_by_record, crop_draws, crop_starts, tile
-from ecg_hf.loading import open_corpus
+from ecg_hf.crops import average_by_record
+from ecg_hf.examples import EpochOfExamples, Examples, OnePerRecord, RandomCrops, Tiles
+from ecg_hf.features import EcgFeatureExtractor
+from ecg_hf.frozen_features import cache_features, default_root
 from ecg_hf.metrics import point_score
 from ecg_hf.optimization import LEARNING_RATE_SCALES, parameter_groups
+from ecg_hf.probing import FeatureTiles, Probe, RandomTiles
 from ecg_hf.provenance import describe_code, describe_corpus
-from ecg_hf.registry import TASKS, load
 from ecg_hf.results import LabelledSplit, Predictions, base_run, save_results
+from ecg_hf.resumption import newest_whole_checkpoint
 from ecg_hf.runs import label_fields, save_run
-from ecg_hf.targets import read_splits, require_both_classes, share_of_patients
+from ecg_hf.targets import read_splits, require_both_classes, share_of_patients, sort_by_record
+from ecg_hf.task_data import find_task, open_task_corpus, read_contract
 from ecg_hf.tasks.base import Task
 
 HEAD_OF_MODE = {"linear": "linear", "frozen": "attention", "finetune": "linear", "scratch": "linear"}
 
 
-class RandomCrops(torch.utils.data.Dataset[dict[str, Any]]):
-    """One random crop of every record, another one in each epoch: a function of seed, epoch and record."""
-
-    def __init__(self, split: LabelledSplit, num_samples: int, seed: int):
-        self.split, self.num_samples, self.seed, self.epoch = split, num_samples, seed, 0
-
-    def __len__(self) -> int:
-        return len(self.split.records)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        position, records, which = self.epoch * len(self) + index, self.split.records, np.array([index])
-        starts = crop_starts(crop_draws(self.seed, position, position + 1), records.lengths[which], self.num_samples)
-        crop = records.crops(which, starts, self.num_samples)[0]
-        return {"signal": torch.from_numpy(crop), "labels": torch.from_numpy(self.split.targets[index])}
-
-
-class Tiles(torch.utils.data.Dataset[dict[str, Any]]):
-    """The disjoint tiles of every record, each with the index of its record."""
-
-    def __init__(self, split: LabelledSplit, num_samples: int):
-        self.split, self.num_samples = split, num_samples
-        counts = split.records.lengths // num_samples
-        self.record = np.repeat(np.arange(len(counts)), counts)
-        self.tile = np.concatenate([np.arange(count) for count in counts])
-
-    def __len__(self) -> int:
-        return len(self.record)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        record = self.record[index]
-        crop = tile(self.split.records.signal(record), self.num_samples)[self.tile[index]]
-        target = torch.from_numpy(self.split.targets[record])
-        return {"signal": torch.tensor(crop), "labels": target, "record": torch.tensor(record)}
-
-
-class EpochOfCrops(TrainerCallback):
-    """Tells the crops which epoch it is."""
-
-    def __init__(self, crops: RandomCrops):
-        self.crops = crops
-
-    def on_epoch_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Runs before the first batch of an epoch is drawn."""
-        self.crops.epoch = round(state.epoch or 0)
+PROBES = ("linear", "frozen")
 
 
 def finetune(arguments: FinetuningArguments) -> Path:
@@ -98,28 +54,25 @@ def finetune(arguments: FinetuningArguments) -> Path:
 
     Raises:
         KeyError: If the task is not registered.
+        ValueError: If arguments do not fit each other or the data.
         EcgError: If the data are not what they should be.
     """
     code = describe_code()
     task = find_task(arguments)
-    extractor = AutoFeatureExtractor.from_pretrained(arguments.model)
-    corpus = open_corpus(
-        task.corpus, arguments.corpus_config or task.config, arguments.data_dir, **parse_fields(arguments.corpus_fields)
-    )
+    extractor = read_contract(arguments.model)
+    corpus = open_task_corpus(arguments, task)
     task, splits, scale = read_splits(corpus, task, extractor, arguments.unlabelled)
     train, validation, _ = task.splits
-    splits[train] = share_of_patients(splits[train], arguments.fraction, arguments.seed)
+    splits[train] = sort_by_record(share_of_patients(splits[train], arguments.fraction, arguments.seed))
     require_both_classes(splits[validation], task)
     set_seed(arguments.seed)
     model = make_classifier(arguments, task)
-    trainer = make_trainer(arguments, task, model, splits[train], splits[validation], extractor.num_samples)
+    learner, examples, tiles = make_examples(arguments, model, splits, train, extractor)
+    trainer = make_trainer(arguments, task, model, learner, examples, tiles[validation])
     folder = Path(arguments.output_dir)
-    last = get_last_checkpoint(str(folder / "trainer")) if arguments.resume and (folder / "trainer").exists() else None
-    trainer.train(resume_from_checkpoint=last)
+    trainer.train(resume_from_checkpoint=_resume_from(folder / "trainer", arguments.resume))
     predictions = {
-        name: Predictions(split, predict(trainer, task, split, extractor.num_samples))
-        for name, split in splits.items()
-        if name != train
+        name: Predictions(split, predict(trainer, task, tiles[name])) for name, split in splits.items() if name != train
     }
     run = (
         code
@@ -132,12 +85,12 @@ def finetune(arguments: FinetuningArguments) -> Path:
     return folder
 
 
-def find_task(arguments: FinetuningArguments) -> Task:
-    """Gives the task that a run names, its labels counted where the run says."""
-    task: Task = load(TASKS, arguments.task)
-    if task.vocabulary is None or arguments.vocabulary is None:
-        return task
-    return replace(task, vocabulary=replace(task.vocabulary, counted=cast(Any, arguments.vocabulary)))
+def _resume_from(folder: Path, resume: bool) -> str | None:
+    """Finds the checkpoint to go on from; checkpoints of a run that is not gone on with are deleted."""
+    if not resume:
+        shutil.rmtree(folder, ignore_errors=True)
+    found = newest_whole_checkpoint(folder)
+    return None if found is None else str(found)
 
 
 def describe_run(
@@ -173,35 +126,75 @@ def make_classifier(arguments: FinetuningArguments, task: Task) -> EcgForSequenc
     model: EcgForSequenceClassification = AutoModelForSequenceClassification.from_config(config)
     if arguments.mode != "scratch":
         model.backbone = model.backbone_class.from_pretrained(arguments.model, config=config)
-    if arguments.mode in ("linear", "frozen"):
+    if arguments.mode in PROBES:
         model.freeze_backbone()
     return model
+
+
+def make_examples(
+    arguments: FinetuningArguments,
+    model: EcgForSequenceClassification,
+    splits: dict[str, LabelledSplit],
+    train: str,
+    extractor: EcgFeatureExtractor,
+) -> tuple[nn.Module, OnePerRecord, dict[str, Examples]]:
+    """Says what learns, from what, and by what it is scored.
+
+    Args:
+        arguments: What decides the run.
+        model: The classifier; if it is a probe whose features are cached, its head alone learns.
+        splits: By name.
+        train: The name of the split to learn from.
+        extractor: The input contract.
+
+    Returns:
+        The module to train, one example per record and epoch, and the tiles of the other splits.
+    """
+    if arguments.mode in PROBES and arguments.frozen_features != "none":
+        root = default_root() if arguments.feature_cache is None else Path(arguments.feature_cache)
+        settings = (extractor, root, arguments.frozen_features, arguments.batch_size)
+        features = {name: cache_features(model, split.records, *settings) for name, split in splits.items()}
+        return (
+            Probe(model),
+            RandomTiles(splits[train], features[train], arguments.seed),
+            {name: FeatureTiles(split, features[name]) for name, split in splits.items() if name != train},
+        )
+    num_samples = extractor.num_samples or 0
+    return (
+        model,
+        RandomCrops(splits[train], num_samples, arguments.seed),
+        {name: Tiles(split, num_samples) for name, split in splits.items() if name != train},
+    )
 
 
 def make_trainer(
     arguments: FinetuningArguments,
     task: Task,
     model: EcgForSequenceClassification,
-    train: LabelledSplit,
-    validation: LabelledSplit,
-    num_samples: int,
+    learner: nn.Module,
+    examples: OnePerRecord,
+    validation: Examples,
 ) -> Trainer:
-    """Builds the Trainer: a random crop per record and epoch, evaluation on averaged tiles, the best epoch kept."""
-    crops = RandomCrops(train, num_samples, arguments.seed)
+    """Builds the Trainer: an example per record and epoch, evaluation on averaged tiles, the best epoch kept."""
     scales = LEARNING_RATE_SCALES["study_a" if arguments.mode == "finetune" else "uniform"]
     groups = parameter_groups(model, arguments.learning_rate, arguments.weight_decay, scales)
-    callbacks: list[TrainerCallback] = [EpochOfCrops(crops)]
+    callbacks: list[TrainerCallback] = [EpochOfExamples(examples)]
     if arguments.early_stopping_patience:
         callbacks.append(EarlyStoppingCallback(arguments.early_stopping_patience))
     return Trainer(
-        model=model,
+        model=learner,
         args=_training_arguments(arguments, task),
-        train_dataset=crops,
-        eval_dataset=Tiles(validation, num_samples),
+        data_collator=_as_is,
+        train_dataset=examples,
+        eval_dataset=validation,
         compute_metrics=lambda prediction: {task.metric: _score_records(prediction, task)},
         optimizers=(torch.optim.AdamW(groups), None),
         callbacks=callbacks,
     )
+
+
+def _as_is(batch: Any) -> Any:
+    return batch  # the examples give batches
 
 
 def _training_arguments(arguments: FinetuningArguments, task: Task) -> TrainingArguments:
@@ -244,6 +237,6 @@ def _score_records(prediction: Any, task: Task) -> float:
     return point_score(targets, _probabilities(prediction, task.problem_type), task.metric)
 
 
-def predict(trainer: Trainer, task: Task, split: LabelledSplit, num_samples: int) -> NDArray[np.float64]:
+def predict(trainer: Trainer, task: Task, tiles: Examples) -> NDArray[np.float64]:
     """Scores every record of a split, shape (R, C), with the model that the trainer holds."""
-    return _probabilities(trainer.predict(Tiles(split, num_samples)), task.problem_type)
+    return _probabilities(trainer.predict(tiles), task.problem_type)

@@ -9,7 +9,23 @@ from transformers import initialization as init
 from ecg_hf.backbones.base import BackboneConfig, Drawn
 
 
-class LinearHead(nn.Module):
+class Head(nn.Module):
+    """A readout in two parts, of which the first can be done once and kept where the tokens do not change."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Reads tokens (B, N, D) out to logits (B, C)."""
+        return self.read(self.summarise(tokens))
+
+    def summarise(self, tokens: Tensor) -> Tensor:
+        """Does what no parameter of the head decides, from tokens (B, N, D) to features (B, ...)."""
+        return tokens
+
+    def read(self, features: Tensor) -> Tensor:
+        """Reads what `summarise` gives out to logits (B, C)."""
+        raise NotImplementedError
+
+
+class LinearHead(Head):
     """The mean over tokens, then a linear map.
 
     Source:
@@ -20,13 +36,17 @@ class LinearHead(nn.Module):
         super().__init__()
         self.linear = nn.Linear(config.hidden_size, len(config.id2label or {}))
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Reads tokens (B, N, D) out to logits (B, C)."""
-        logits: Tensor = self.linear(tokens.mean(dim=1))
+    def summarise(self, tokens: Tensor) -> Tensor:
+        """Averages tokens (B, N, D) to features (B, D)."""
+        return tokens.mean(dim=1)
+
+    def read(self, features: Tensor) -> Tensor:
+        """Reads features (B, D) out to logits (B, C)."""
+        logits: Tensor = self.linear(features)
         return logits
 
 
-class AttentionHead(Drawn):
+class AttentionHead(Head, Drawn):
     """One learned query attends to the tokens with several heads; no bias, norm or dropout.
 
     Source:
@@ -47,21 +67,26 @@ class AttentionHead(Drawn):
         """Draws the query from N(0, 1 / D), unless it was loaded."""
         init.normal_(self.query, std=1 / math.sqrt(self.query.shape[-1]))
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Reads tokens (B, N, D) out to logits (B, C)."""
-        query = self._split(self.q_proj(self.query)).expand(tokens.shape[0], -1, -1, -1)
-        pooled = nn.functional.scaled_dot_product_attention(
-            query, self._split(self.k_proj(tokens)), self._split(self.v_proj(tokens))
-        )
-        logits: Tensor = self.out_proj(pooled.transpose(1, 2).flatten(1))
+    def read(self, features: Tensor) -> Tensor:
+        """Reads tokens (B, N, D) out to logits (B, C).
+
+        There is one query, so its product with the key map, and the value map of the attended mean, are taken once
+        for a crop instead of a key and a value for each token: the same sums in another order, D / num_heads times
+        fewer of them.
+        """
+        query = self.q_proj(self.query).view(self.num_heads, 1, -1)
+        asked = (query @ self._by_head(self.k_proj)).squeeze(1)  # (num_heads, D)
+        weights = (features @ asked.t() / math.sqrt(query.shape[-1])).softmax(dim=1)
+        attended = weights.transpose(1, 2) @ features  # (B, num_heads, D)
+        values = attended.transpose(0, 1) @ self._by_head(self.v_proj).transpose(1, 2)
+        logits: Tensor = self.out_proj(values.transpose(0, 1).flatten(1))
         return logits
 
-    def _split(self, tokens: Tensor) -> Tensor:
-        batch, num_tokens, width = tokens.shape
-        return tokens.view(batch, num_tokens, self.num_heads, width // self.num_heads).transpose(1, 2)
+    def _by_head(self, projection: nn.Linear) -> Tensor:
+        return projection.weight.view(self.num_heads, -1, projection.in_features)
 
 
-HEADS = {"linear": LinearHead, "attention": AttentionHead}
+HEADS: dict[str, type[Head]] = {"linear": LinearHead, "attention": AttentionHead}
 
 
 def masked_loss(logits: Tensor, labels: Tensor, problem_type: str | None) -> Tensor:

@@ -99,12 +99,29 @@ class Split(ABC):
         coded = column.dictionary_encode()
         return coded.indices.to_numpy().astype(np.int64), len(coded.dictionary)
 
+    def durations(self) -> NDArray[np.float64]:
+        """Gives the durations of the records as they were recorded, in s, shape (R,)."""
+        return np.asarray(self.rows.with_format("numpy")["duration_s"][:], np.float64)
+
+    def lead_counts(self) -> NDArray[np.int64]:
+        """Counts the standard leads of each record, shape (R,)."""
+        return np.asarray(self.rows.with_format("numpy")["num_leads"][:], np.int64)
+
     def select(self, indices: Sequence[int] | NDArray[np.int64]) -> Self:
         """Keeps some records, in the given order."""
+        return self._at(self.places[indices], self.lengths[indices])
+
+    def whole(self, num_samples: int) -> Self:
+        """Takes all records of the table that have at least `num_samples` samples, also those that were left out."""
+        lengths = self.table.data.column("num_samples").to_numpy()
+        places = np.flatnonzero(lengths >= num_samples)
+        return self._at(places, lengths[places])
+
+    def _at(self, places: NDArray[np.int64], lengths: NDArray[np.integer]) -> Self:
         chosen = object.__new__(type(self))
         chosen.__dict__.update(self.__dict__)
-        chosen.places, chosen.lengths = self.places[indices], self.lengths[indices]
-        chosen.rows = self.table.select(chosen.places)
+        chosen.places, chosen.lengths = places, lengths
+        chosen.rows = self.table.select(places)
         return chosen
 
     def where(self, mask: NDArray[np.bool_], why: str) -> Self:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg_hf.built import BuiltCorpus
+from ecg_hf.built import BuiltCorpus, BuiltSplit
 from ecg_hf.corpus import EcgCorpus
 from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.features import EcgFeatureExtractor
@@ -112,11 +112,9 @@ def asked_for(records: Split, task: Task) -> Split:
     """
     name = records.name
     if task.min_duration_s:
-        durations = np.asarray(records.rows.with_format("numpy")["duration_s"][:])
-        records = records.where(durations >= task.min_duration_s, f"shorter than {task.min_duration_s:g} s")
+        records = records.where(records.durations() >= task.min_duration_s, f"shorter than {task.min_duration_s:g} s")
     if task.min_leads:
-        leads = np.asarray(records.rows.with_format("numpy")["num_leads"][:])
-        records = records.where(leads >= task.min_leads, f"with fewer than {task.min_leads} leads")
+        records = records.where(records.lead_counts() >= task.min_leads, f"with fewer than {task.min_leads} leads")
     evaluated = name != task.splits[0]
     for label_set, label in (*task.required, *(task.required_to_evaluate if evaluated else ())):
         records = records.where(records.has(label_set, label), f"without {label_set} {label}".strip())
@@ -150,12 +148,12 @@ def labelled_split(records: Split, task: Task, unlabelled: str, scale: Scale | N
 
 
 def read_splits(
-    corpus: EcgCorpus, task: Task, extractor: EcgFeatureExtractor, unlabelled: str | None = None
+    corpus: EcgCorpus | BuiltCorpus, task: Task, extractor: EcgFeatureExtractor, unlabelled: str | None = None
 ) -> tuple[Task, dict[str, LabelledSplit], dict[str, Any]]:
     """Reads the splits of a task.
 
     Args:
-        corpus: The builder of the task's corpus.
+        corpus: The builder of the task's corpus, or what was built of it.
         task: The task.
         extractor: The input contract.
         unlabelled: Instead of the task's own "drop" or "zero", if given.
@@ -166,10 +164,7 @@ def read_splits(
     Raises:
         EcgIntegrityError: If a split has no record or the rules find no output.
     """
-    records = {
-        name: asked_for(PreparedSplit(corpus, name, extractor, extractor.num_samples or 0), task)
-        for name in task.splits
-    }
+    records = {name: asked_for(_open(corpus, name, extractor), task) for name in task.splits}
     train = records[task.splits[0]]
     for name in task.splits[1:]:
         require_disjoint(train, records[name])
@@ -179,6 +174,13 @@ def read_splits(
         name: labelled_split(found, task, unlabelled or task.unlabelled, scale) for name, found in records.items()
     }
     return task, splits, {} if scale is None else scale.as_dict(task.labels)
+
+
+def _open(corpus: EcgCorpus | BuiltCorpus, name: str, extractor: EcgFeatureExtractor) -> Split:
+    length = extractor.num_samples or 0
+    if isinstance(corpus, BuiltCorpus):
+        return BuiltSplit(corpus, name, extractor, length)
+    return PreparedSplit(corpus, name, extractor, length)
 
 
 def require_both_classes(split: LabelledSplit, task: Task) -> None:
@@ -218,3 +220,9 @@ def share_of_patients(split: LabelledSplit, fraction: float, seed: int) -> Label
     chosen = set(np.random.default_rng(seed).permutation(patients)[: max(1, round(fraction * len(patients)))])
     kept = [index for index, owner in enumerate(owners) if owner in chosen]
     return LabelledSplit(split.records.select(kept), split.targets[kept], split.num_dropped)
+
+
+def sort_by_record(split: LabelledSplit) -> LabelledSplit:
+    """Puts the records in the order of their names: a run is then the same wherever and however its rows are kept."""
+    order = np.argsort(split.records.record_ids)
+    return LabelledSplit(split.records.select(order), split.targets[order], split.num_dropped)

@@ -1,0 +1,124 @@
+"""What a model is fine-tuned and scored on: one random crop of a record in each epoch, and all of its tiles."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ecg_hf.crops import crop_draws, crop_starts, tile
+from ecg_hf.results import LabelledSplit
+
+Batch = dict[str, Tensor]
+
+
+class Examples(torch.utils.data.Dataset[Batch], ABC):
+    """Examples that are read a batch at a time."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitems__(self, indices: list[int]) -> Batch: ...
+
+    def __getitem__(self, index: int) -> Batch:
+        return {name: values[0] for name, values in self.__getitems__([index]).items()}
+
+
+class OnePerRecord(Examples):
+    """One example of every record, another one in each epoch: a function of seed, epoch and record.
+
+    Args:
+        split: The records.
+        seed: Of the draws.
+    """
+
+    def __init__(self, split: LabelledSplit, seed: int):
+        self.split, self.seed = split, seed
+        self._drawn: tuple[int, NDArray[np.uint64]] | None = None
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.split.records)
+
+    def draws(self) -> NDArray[np.uint64]:
+        """Draws a number for each record in this epoch, shape (R,)."""
+        if self._drawn is None or self._drawn[0] != self.epoch:
+            self._drawn = self.epoch, crop_draws(self.seed, self.epoch * len(self), (self.epoch + 1) * len(self))
+        return self._drawn[1]
+
+
+class RandomCrops(OnePerRecord):
+    """One random crop of every record.
+
+    Args:
+        split: The records.
+        num_samples: Length of a crop.
+        seed: Of the draws.
+    """
+
+    def __init__(self, split: LabelledSplit, num_samples: int, seed: int):
+        super().__init__(split, seed)
+        self.num_samples = num_samples
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        which, records = np.array(indices), self.split.records
+        starts = crop_starts(self.draws()[which], records.lengths[which], self.num_samples)
+        crops = records.crops(which, starts, self.num_samples)
+        return {"signal": torch.from_numpy(crops), "labels": torch.from_numpy(self.split.targets[which])}
+
+
+class Tiles(Examples):
+    """The disjoint tiles of every record, each with the index of its record.
+
+    Args:
+        split: The records.
+        num_samples: Length of a tile.
+    """
+
+    def __init__(self, split: LabelledSplit, num_samples: int):
+        self.split, self.num_samples = split, num_samples
+        self.record, self.tile = number_tiles(split.records.lengths // num_samples)
+
+    def __len__(self) -> int:
+        return len(self.record)
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        records, places = np.unique(self.record[indices], return_inverse=True)
+        tiles = [tile(self.split.records.signal(int(record)), self.num_samples) for record in records]
+        chosen = [tiles[place][number] for place, number in zip(places, self.tile[indices], strict=True)]
+        return {"signal": torch.from_numpy(np.stack(chosen)), **told(self.split, self.record[indices])}
+
+
+def number_tiles(counts: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Lists tiles record by record.
+
+    Args:
+        counts: How many tiles each record has, shape (R,).
+
+    Returns:
+        For each tile its record and its number within it, shape (num_tiles,) each.
+    """
+    record = np.repeat(np.arange(len(counts)), counts)
+    return record, np.arange(len(record)) - np.repeat(np.cumsum(counts) - counts, counts)
+
+
+def told(split: LabelledSplit, record: NDArray[np.int64]) -> Batch:
+    """Says what is known of tiles: the targets of their records, (B, C), and which records these are, (B,)."""
+    return {"labels": torch.from_numpy(split.targets[record]), "record": torch.from_numpy(record)}
+
+
+class EpochOfExamples(TrainerCallback):
+    """Tells the examples which epoch it is."""
+
+    def __init__(self, examples: OnePerRecord):
+        self.examples = examples
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Runs before the first batch of an epoch is drawn."""
+        self.examples.epoch = round(state.epoch or 0)

@@ -1,0 +1,74 @@
+"""A head alone, trained on frozen features instead of signals."""
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from ecg_hf.classification import EcgForSequenceClassification
+from ecg_hf.crops import crop_starts
+from ecg_hf.examples import Batch, Examples, OnePerRecord, number_tiles, told
+from ecg_hf.frozen_features import FrozenFeatures
+from ecg_hf.heads import masked_loss
+from ecg_hf.results import LabelledSplit
+
+
+class Probe(nn.Module):
+    """The head of a classifier, which shares its parameters; what it learns, the classifier knows.
+
+    Args:
+        model: The classifier.
+    """
+
+    accepts_loss_kwargs = False  # see EcgModel
+
+    def __init__(self, model: EcgForSequenceClassification):
+        super().__init__()
+        self.head, self.problem_type = model.head, model.config.problem_type
+
+    def forward(self, features: Tensor, labels: Tensor | None = None, **_: Any) -> SequenceClassifierOutput:
+        """Reads features (B, ...) out to logits (B, C), with the loss if labels (B, C) are given."""
+        logits = self.head.read(features)
+        loss = None if labels is None else masked_loss(logits, labels, self.problem_type)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+
+class RandomTiles(OnePerRecord):
+    """The features of one random tile of every record.
+
+    Args:
+        split: The records.
+        features: Of these records.
+        seed: Of the draws.
+    """
+
+    def __init__(self, split: LabelledSplit, features: FrozenFeatures, seed: int):
+        super().__init__(split, seed)
+        self.features = features
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        which = np.array(indices)
+        number = crop_starts(self.draws()[which], self.features.counts[which], 1)
+        batch = told(self.split, which)
+        return {"features": self.features.take(self.features.first[which] + number), "labels": batch["labels"]}
+
+
+class FeatureTiles(Examples):
+    """The features of all tiles of every record, each with the index of its record.
+
+    Args:
+        split: The records.
+        features: Of these records.
+    """
+
+    def __init__(self, split: LabelledSplit, features: FrozenFeatures):
+        self.split, self.features = split, features
+        self.record, number = number_tiles(features.counts)
+        self.place = features.first[self.record] + number
+
+    def __len__(self) -> int:
+        return len(self.record)
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        return {"features": self.features.take(self.place[indices]), **told(self.split, self.record[indices])}

@@ -1,0 +1,66 @@
+"""What a fine-tuning run is given: the task, the input contract of the model, and the corpus, raw or built."""
+
+import logging
+from dataclasses import replace
+from typing import Any, cast
+
+from transformers import AutoFeatureExtractor
+
+from ecg_hf.arguments import FinetuningArguments, parse_fields
+from ecg_hf.built import BuiltCorpus, is_built
+from ecg_hf.corpus import EcgCorpus
+from ecg_hf.errors import EcgIntegrityError
+from ecg_hf.features import EcgFeatureExtractor
+from ecg_hf.loading import open_corpus
+from ecg_hf.registry import CORPORA, TASKS, load
+from ecg_hf.tasks.base import Task
+
+logger = logging.getLogger(__name__)
+
+
+def find_task(arguments: FinetuningArguments) -> Task:
+    """Gives the task that a run names, its labels counted where the run says."""
+    task: Task = load(TASKS, arguments.task)
+    if task.vocabulary is None or arguments.vocabulary is None:
+        return task
+    return replace(task, vocabulary=replace(task.vocabulary, counted=cast(Any, arguments.vocabulary)))
+
+
+def read_contract(model: str) -> EcgFeatureExtractor:
+    """Reads the input contract of a model, which must say how long a crop is.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    extractor: EcgFeatureExtractor = AutoFeatureExtractor.from_pretrained(model)
+    if extractor.num_samples is None:
+        raise ValueError(f"the input contract of {model} has no num_samples; set it to the samples of a crop")
+    return extractor
+
+
+def open_task_corpus(arguments: FinetuningArguments, task: Task) -> EcgCorpus | BuiltCorpus:
+    """Opens the corpus that a task asks about: its raw data, or the folder where it was built.
+
+    Raises:
+        ValueError: If fields for a builder are given for a corpus that is already built.
+        EcgIntegrityError: If another corpus, or another config of it, was built there.
+    """
+    config, place = arguments.corpus_config or task.config, arguments.data_dir
+    if place is None or not is_built(place):
+        return open_corpus(task.corpus, config, place, **parse_fields(arguments.corpus_fields))
+    if arguments.corpus_fields:
+        raise ValueError(f"{place} is already built; leave out corpus_fields, got {arguments.corpus_fields}")
+    built = BuiltCorpus(place)
+    if built.dataset_name != task.corpus:
+        raise EcgIntegrityError(
+            f"{place} holds {built.dataset_name}, expected {task.corpus}, which {task.name} asks about; give its folder"
+        )
+    config = config or load(CORPORA, task.corpus).DEFAULT_CONFIG_NAME or "default"
+    if built.facts["config"] != config:
+        raise EcgIntegrityError(
+            f"{place} was built of the config {built.facts['config']!r}, expected {config!r}; build that one, or give "
+            f"corpus_config {built.facts['config']!r}"
+        )
+    if left_out := built.manifest["left_out"]:
+        logger.warning("%d records of %s were left out when it was built", left_out, place)
+    return built
