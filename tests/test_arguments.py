@@ -1,6 +1,11 @@
-import pytest
-import yaml
+from pathlib import Path
 
+import pytest
+import torch
+import yaml
+from accelerate.commands.config.config_args import load_config_from_file
+
+from ecg_hf import PAIRS
 from ecg_hf.arguments import FinetuningArguments, PretrainingArguments, parse_arguments, parse_fields
 
 
@@ -58,3 +63,39 @@ def test_fields_are_read_as_yaml():
 def test_a_field_without_a_value_is_refused():
     with pytest.raises(ValueError, match="expected name=value, got 'dropout'"):
         parse_fields(["dropout"])
+
+
+RECIPES = Path(__file__).parents[1] / "scripts" / "recipes"
+GRID = sorted([*RECIPES.glob("*-*.yaml"), *RECIPES.glob("reference/*-*.yaml")])
+GRID = [path for path in GRID if path.stem != "study-a"]
+
+
+@pytest.mark.parametrize("path", GRID, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_recipe_of_the_grid_names_a_run_that_can_be_built(path):
+    arguments = parse_arguments(PretrainingArguments, [str(path), "--output_dir", "out", "--data_dir", "root"])
+    assert (arguments.pair, arguments.size, arguments.batch_size) == (path.stem, "paper-a", 64)
+    pair = PAIRS[arguments.pair]
+    config = pair.config_class(**pair.backbone_class.sizes["paper-a"], **parse_fields(arguments.model_fields))
+    with torch.device("meta"):
+        assert pair(config).backbone.num_parameters() > 2_900_000
+
+
+def test_the_recipes_are_the_grid_of_study_a():
+    assert len(GRID) == 3 * 5 + 5
+
+
+def test_a_recipe_says_what_its_base_does_not_and_overrides_what_it_does():
+    ours, theirs = (
+        parse_arguments(PretrainingArguments, [str(RECIPES / name), "--output_dir", "out"])
+        for name in ("s4-jepa.yaml", "reference/s4-jepa.yaml")
+    )
+    assert (ours.corpus, theirs.corpus) == (["ptbxl"], ["ptbxl"])
+    assert (ours.schedule, theirs.schedule) == ("cosine", "constant")
+    assert not ours.model_fields and "teacher=frozen_random" in theirs.model_fields
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("accelerate/*.yaml")), ids=lambda path: path.stem)
+def test_accelerate_reads_every_config_that_is_shipped(path):
+    loaded = load_config_from_file(str(path))
+    assert loaded.num_processes >= 1
+    assert str(loaded.distributed_type).upper().split(".")[-1] in path.read_text()

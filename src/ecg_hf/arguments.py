@@ -152,27 +152,29 @@ def parse_arguments(kind: type[Arguments], argv: Sequence[str]) -> Arguments:
 
     Args:
         kind: A dataclass of this module.
-        argv: Command line without the script's name; its first word may be a recipe's path.
+        argv: Command line without the script's name; its first word may be a recipe's path. What a recipe does not say,
+            the recipe that it names as its `base` does, a path from its own folder.
 
     Raises:
         ValueError: If a recipe names a field that does not exist, or a value is not allowed.
     """
     flags = list(argv)
     if flags and flags[0].endswith((".yaml", ".yml")):
-        recipe = yaml.safe_load(Path(flags[0]).read_text(encoding="utf-8"))
-        flags = [*_as_flags(recipe, kind, flags[0]), *flags[1:]]
+        flags = [*_read_recipe(Path(flags[0]), kind), *flags[1:]]
     parser = HfArgumentParser(cast(Any, kind), description=kind.__doc__)
     (arguments,) = parser.parse_args_into_dataclasses(flags)
     parsed: Arguments = arguments
     return parsed
 
 
-def _as_flags(recipe: Any, kind: Any, path: str) -> list[str]:
-    known = {entry.name for entry in fields(kind)}
+def _read_recipe(path: Path, kind: Any) -> list[str]:
+    """Turns a recipe, after its base if it has one, into flags."""
+    recipe, known = yaml.safe_load(path.read_text(encoding="utf-8")), {entry.name for entry in fields(kind)} | {"base"}
     if not isinstance(recipe, dict) or not set(recipe) <= known:
         odd = sorted(set(recipe) - known) if isinstance(recipe, dict) else recipe
         raise ValueError(f"{path} must map names of {kind.__name__} to values, got {odd}; choose from {sorted(known)}")
-    flags = []
+    base = recipe.pop("base", None)
+    flags = _read_recipe(path.parent / base, kind) if base else []
     for name, value in recipe.items():
         values = value if isinstance(value, list) else [value]
         flags += [f"--{name}", *map(str, values)] if values else []
