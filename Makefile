@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2
 
-.PHONY: demo test test-all test-upstream check format bench cards clean
+.PHONY: demo test test-all test-upstream faults check format bench cards clean
 
 demo: $(INSTALLED)
 	$(RUN) scripts/demo.py --output_dir demo
@@ -19,6 +19,9 @@ test-all: $(INSTALLED)
 test-upstream: $(INSTALLED)
 	$(RUN) tests/upstream/fetch.py
 	$(PYTEST) tests/upstream
+
+faults: $(INSTALLED)
+	FAULT_REPORT=benchmarks/RELIABILITY.md $(PYTEST) tests/faults -m "not gpu and not network"
 
 check: $(INSTALLED)
 	$(RUN) -m ruff check .
