@@ -2,7 +2,7 @@
 
 import numpy as np
 
-LAW = {"A": 12.0, "B": 30.0, "E": 0.05, "alpha": 0.25, "beta": 0.30}
+LAW = {"A": 3.0, "B": 4.0, "E": 0.05, "alpha": 0.25, "beta": 0.30}
 SIZES = np.geomspace(2e4, 2e8, 9)
 AMOUNTS = 345_000 / 2.0 ** np.arange(7)
 

@@ -50,8 +50,9 @@ SHARED = {
 # Folders whose files build on one another: each may import those to its left.
 CHAINS = {
     "scaling": (
-        "law power_laws kaplan saturating repeated broken laws descent rows reading runs points result fitting "
-        "intervals profiles choice"
+        "law power_laws kaplan saturating repeated broken shifted laws descent rows reading runs points result fitting "
+        "intervals profiles choice flops multipliers joint crossing bottleneck loss_to_loss transfer frontier design "
+        "comparison"
     ).split()
 }
 ROOT = Path(ecg_hf.__file__).parent

@@ -8,7 +8,7 @@ from ecg_hf.scaling.power_laws import non_negative
 
 PARAMS = {
     "A": 5.0, "B": 9.0, "C_K": 0.4, "E": 0.3, "L0": 2.5, "alpha": 0.31, "beta": 0.42, "gamma": 0.6, "g": 0.5, "c": 0.2,
-    "d": 40.0, "f": 0.4, "R_D*": 8.0, "R_N*": 3.0,
+    "d": 40.0, "f": 0.4, "R_D*": 8.0, "R_N*": 3.0, "K": 1.3, "E_x": 0.2, "E_y": 0.4, "kappa": 0.8,
 }  # fmt: skip
 
 
@@ -70,6 +70,8 @@ def test_many_parameter_vectors_at_once_equal_one_at_a_time(name):
 def by_hand(name, p, x):
     """The formulas of the literature, one number at a time."""
     n, d, last = [*x, 0, 0][:3]
+    if name == "loss-to-loss":
+        return p["E_y"] + p["K"] * (n - p["E_x"]) ** p["kappa"]
     if name in ("pow", "pow+E"):
         return p.get("E", 0) + p["A"] * n ** -p["alpha"]
     if name in ("chinchilla", "tied", "labels"):

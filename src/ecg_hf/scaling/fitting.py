@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ecg_hf.scaling.descent import descend, huber
+from ecg_hf.scaling.descent import descend
 from ecg_hf.scaling.law import Frame, Law, Values
 from ecg_hf.scaling.laws import get
 from ecg_hf.scaling.points import Points, gather
@@ -260,8 +260,3 @@ def _unidentified(problem: Problem, theta: Values, errors: Values, edge: NDArray
         if not errors[column] < limit:
             found.append(name)
     return tuple(found)
-
-
-def objective_of(fit: Fit) -> float:
-    """Computes the objective of a fit anew from its residuals."""
-    return float(fit.weights @ huber(fit.residuals, fit.delta))

@@ -72,6 +72,7 @@ class Boot:
         jackknife: Of the fits without one cluster each, shape (number of clusters, P).
         method: How runs were resampled.
         seed: Of the random numbers.
+        counts: How often each cluster was drawn, shape (B, number of clusters).
         num_failed: Replicates with fewer different points than parameters, left out of `theta`.
         at_bound: Share of the replicates in which a parameter ends at a bound, by letter.
     """
@@ -81,6 +82,7 @@ class Boot:
     jackknife: Values
     method: Method
     seed: int
+    counts: NDArray[np.int64]
     num_failed: int
     at_bound: dict[str, float]
 
@@ -182,13 +184,14 @@ def bootstrap(fit: Fit, num_replicates: int = 1000, *, method: Method = "pairs",
     problem, generator = pose(fit), np.random.default_rng(seed)
     clusters, num_points = fit.points.clusters, fit.num_points
     num_clusters = int(clusters.max()) + 1
-    target, weights = np.tile(problem.target, (1, 1)), problem.weights[None]
+    target, weights = problem.target[None], problem.weights[None]
+    counts = np.ones((num_replicates, num_clusters), dtype=np.int64)
     num_failed = 0
     if method == "pairs":
         counts = generator.multinomial(num_clusters, np.full(num_clusters, 1 / num_clusters), size=num_replicates)
-        enough = _enough(fit, counts, clusters)
-        num_failed = int(np.sum(~enough))
-        weights = problem.weights * counts[enough][:, clusters]
+        counts = counts[_enough(fit, counts, clusters)]
+        num_failed = num_replicates - len(counts)
+        weights = problem.weights * counts[:, clusters]
     else:
         smooth, residuals = problem.target - fit.residuals, fit.residuals
         if method == "residual":
@@ -206,7 +209,7 @@ def bootstrap(fit: Fit, num_replicates: int = 1000, *, method: Method = "pairs",
     shares = {
         name: float(share) for name, share in zip(fit.law.parameters, edge.mean(axis=0), strict=True) if share > 0
     }
-    return Boot(fit, theta, jackknife, method, seed, num_failed, shares)
+    return Boot(fit, theta, jackknife, method, seed, counts, num_failed, shares)
 
 
 def _enough(fit: Fit, counts: NDArray[np.int64], clusters: NDArray[np.intp]) -> NDArray[np.bool_]:

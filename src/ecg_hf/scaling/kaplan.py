@@ -27,6 +27,7 @@ class Kaplan(Law):
     inputs = ("N", "D")
     parameters = ("A", "B", "E", "alpha", "beta")
     exponents = ("alpha", "beta")
+    terms = _TERMS
 
     def evaluate(self, theta: Values, x: Values) -> tuple[Values, Values]:
         """Gives the logarithm of the loss, shape (R, n), and its gradient by theta, shape (R, P, n)."""

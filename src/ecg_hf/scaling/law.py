@@ -112,7 +112,7 @@ class Law(ABC):
         columns = []
         for name in self.parameters:
             if name in self.levels:
-                columns.append(given[name] / frame.scale)
+                columns.append(given[name] / self.unit(name, frame))
             elif name in self.exponents:
                 columns.append(given[name])
             else:
@@ -123,13 +123,17 @@ class Law(ABC):
         """Turns working coordinates, shape (R, P), into parameters by letter, shape (R,) each."""
         params = {}
         for column, name in enumerate(self.parameters):
-            params[name] = theta[:, column] * (frame.scale if name in self.levels else 1.0)
+            params[name] = theta[:, column] * (self.unit(name, frame) if name in self.levels else 1.0)
         offsets = self.offsets(params, frame)
         with np.errstate(over="ignore"):
             for name in self.parameters:
                 if name not in self.levels and name not in self.exponents:
                     params[name] = self.amplitude(name, params[name] + offsets.get(name, np.zeros(1)), params)
         return params
+
+    def unit(self, name: str, frame: Frame) -> float:
+        """Gives the unit of a level in working coordinates."""
+        return frame.scale
 
     def log_amplitude(self, name: str, params: Mapping[str, Values]) -> Values:
         """Gives the coordinate of an amplitude before the frame moves it."""

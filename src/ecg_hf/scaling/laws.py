@@ -6,6 +6,7 @@ from ecg_hf.scaling.law import Frame, Law
 from ecg_hf.scaling.power_laws import PowerLaws
 from ecg_hf.scaling.repeated import Repeated
 from ecg_hf.scaling.saturating import Saturating
+from ecg_hf.scaling.shifted import Shifted
 
 __all__ = ["LAWS", "Frame", "Law", "get"]
 
@@ -29,6 +30,7 @@ LAWS: dict[str, Law] = {
             constant=True,
         ),
         Broken(),
+        Shifted(),
     )
 }
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecg_hf.scaling.law import Law, Values
-from ecg_hf.scaling.rows import METRICS
+from ecg_hf.scaling.rows import METRICS, RunRow
 from ecg_hf.scaling.runs import RunTable
 
 # Names a mapping may use for an input, the table's own first.
@@ -18,6 +18,7 @@ NAMES = {
     "S": ("examples_seen", "S"),
     "K": ("n_labels", "K"),
     "C": ("compute", "C"),
+    "X": ("x_loss", "X"),
 }
 _LETTERS = {name: letter for letter, names in NAMES.items() for name in names}
 _LOSSES = ("value", "L", "loss")
@@ -172,7 +173,7 @@ def _of_table(table: RunTable, wanted: tuple[str, ...], y: str) -> Points:
         columns,
         inputs,
         loss,
-        f"{row.metric} of {row.eval_id}",
+        _loss_name(row),
         _relative_se(done),
         clusters,
         f"{row.family} {row.paradigm}",
@@ -207,6 +208,13 @@ def _relative_se(table: RunTable) -> Values | None:
     if noise is None:
         return None
     return np.sqrt(noise**2 + np.where(np.isfinite(se), se, 0.0) ** 2)
+
+
+def _loss_name(row: RunRow) -> str:
+    """In distribution, each objective has a loss of its own, whose values must not meet those of another."""
+    own = f" ({row.objective or row.paradigm})" if row.eval_group == "id" else ""
+    probe = "" if row.probe == "none" else f", {row.probe} probe" + (f" on {row.probe_n:g}" if row.probe_n else "")
+    return f"{row.metric} of {row.eval_id}{own}{probe}"
 
 
 def _notes(table: RunTable, done: RunTable) -> tuple[str, ...]:

@@ -70,7 +70,7 @@ def profile(fit: Fit, name: str, num: int = _NUM_GRID, confidence: float = CONFI
     if name in law.offsets({each: np.ones(1) for each in law.parameters}, fit.frame):
         raise ValueError(f"cannot profile the amplitude {name}, which means nothing without its exponent; profile that")
     column = law.parameters.index(name)
-    unit = fit.frame.scale if name in law.levels else 1.0
+    unit = law.unit(name, fit.frame) if name in law.levels else 1.0
     working = _grid(fit, float(problem.low[column]), float(problem.high[column]), column, num)
     held = np.repeat(np.eye(len(fit.theta))[column][None] > 0, num, axis=0)
     starts = np.vstack([fit.theta[None], problem.starts(_NUM_STARTS)])
