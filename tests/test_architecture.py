@@ -17,7 +17,7 @@ STAGES = (
     "plots tasks columns split prepared shard_file shard_check shards built loader provenance results targets "
     "arguments accelerator collapse optimization step run_log run_plot interruption batch_norms progress snapshot "
     "checkpoint_writer process_failure validation training runs forecast examples frozen_features probing resumption "
-    "task_data finetuning lineage cards dataset_cards publishing"
+    "task_data finetuning scaling lineage cards dataset_cards publishing"
 ).split()
 SHARED = {
     "base",
@@ -49,6 +49,14 @@ SHARED = {
     "heedb_tables",
     "zzu_codes",
 }
+# Folders whose files build on one another: each may import those to its left.
+CHAINS = {
+    "scaling": (
+        "law power_laws kaplan saturating repeated broken shifted laws descent rows reading runs points result fitting "
+        "intervals profiles choice flops multipliers joint crossing bottleneck loss_to_loss transfer frontier design "
+        "comparison"
+    ).split()
+}
 ROOT = Path(ecg_hf.__file__).parent
 FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py") if path.name != "__init__.py")
 
@@ -67,9 +75,17 @@ def breaches(path: Path, text: str) -> list[str]:
     for target in imports(text):
         if STAGES.index(target[0]) > STAGES.index(own[0]):
             found.append(f"{path} imports {target[0]}, which comes after it")
-        if target[0] == own[0] and len(own) > 1 and target[1] not in SHARED:
+        if target[0] == own[0] and len(own) > 1 and not _beside(own, target):
             found.append(f"{path} imports its sibling {target[1]}")
     return found
+
+
+def _beside(own: tuple[str, ...], target: list[str]) -> bool:
+    """Whether a file of a folder may import another of the same folder."""
+    if own[0] not in CHAINS:
+        return target[1] in SHARED
+    chain = CHAINS[own[0]]
+    return chain.index(target[1]) < chain.index(own[1])
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
@@ -80,6 +96,7 @@ def test_imports_point_upstream(path):
 def test_a_downstream_import_and_a_sibling_import_would_be_seen():
     assert breaches(Path("records.py"), "from ecg_hf.corpus import Entry\n")
     assert breaches(Path("objectives/cpc.py"), "from ecg_hf.objectives.supervised import Supervised\n")
+    assert breaches(Path("scaling/laws.py"), "from ecg_hf.scaling.fitting import fit\n")
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
@@ -97,6 +114,11 @@ def test_every_registered_name_loads(table):
 def test_an_unregistered_name_is_refused_with_the_list_of_those_there_are():
     with pytest.raises(KeyError, match=r"'s5' is not registered; choose one of .*'s4'"):
         registry.load(registry.BACKBONES, "s5")
+
+
+@pytest.mark.parametrize("folder", CHAINS)
+def test_every_link_of_a_chain_is_a_file_that_exists(folder):
+    assert {path.stem for path in FILES if path.parts[0] == folder} == set(CHAINS[folder])
 
 
 def test_every_stage_is_a_module_that_exists():

@@ -1,0 +1,8 @@
+"""Scaling laws: from a table of runs to laws with intervals."""
+
+from ecg_hf.scaling.fitting import fit
+from ecg_hf.scaling.laws import LAWS
+from ecg_hf.scaling.result import Fit
+from ecg_hf.scaling.runs import RunTable
+
+__all__ = ["LAWS", "Fit", "RunTable", "fit"]

@@ -1,0 +1,108 @@
+"""Where the law of one cell crosses that of another."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ecg_hf.scaling.intervals import CONFIDENCE, Boot
+from ecg_hf.scaling.law import Values
+from ecg_hf.scaling.multipliers import Source, axis_of, check_comparable, shared_inputs
+
+_NUM_GRID = 801
+REACH = 10.0
+
+
+@dataclass(frozen=True)
+class Crossover:
+    """The input beyond which the other cell has the lower loss.
+
+    Args:
+        axis: Letter of the input.
+        at: The other inputs by letter.
+        value: The largest crossing within ten times the data; NaN if there is none.
+        low: Lower end of the interval; 0 if replicates cross below the range, or begin beyond their crossing.
+        high: Upper end; infinite if replicates do not cross within the range.
+        inside: Whether it lies among the sizes that both cells were trained at.
+        beyond: Name of the cell with the lower loss beyond it; without a crossing, everywhere.
+        share_crossing: Of the replicates, NaN without.
+        num_crossings: Of the fits.
+    """
+
+    axis: str
+    at: Mapping[str, float]
+    value: float
+    low: float
+    high: float
+    inside: bool
+    beyond: str
+    share_crossing: float
+    num_crossings: int
+
+    def __str__(self) -> str:
+        share = "" if np.isnan(self.share_crossing) else f"{100 * self.share_crossing:.0f} % of replicates cross"
+        if np.isnan(self.value):
+            rest = f"; {share}" if share else ""
+            return f"crossover on {self.axis}: none within 10x of data; {self.beyond} has the lower loss{rest}"
+        high = "none within 10x of data" if np.isinf(self.high) else f"{self.high:.3g}"
+        low = "below the data" if self.low == 0 else f"{self.low:.3g}"
+        interval = f" ({100 * CONFIDENCE:.0f} % {low} to {high}; {share})" if share else ""
+        where = "inside the data" if self.inside else "outside the data, an extrapolation"
+        several = f"; the largest of {self.num_crossings} crossings" if self.num_crossings > 1 else ""
+        return (
+            f"crossover on {self.axis}: {self.value:.3g}{interval}, {where}; beyond it {self.beyond} has the lower "
+            f"loss{several}"
+        )
+
+
+def crossover(a: Source, b: Source, axis: str = "N", at: Mapping[str, float] | None = None) -> Crossover:
+    """Finds where two laws of one evaluation give the same loss, up to ten times beyond the data on either side.
+
+    Args:
+        a: A fit, or a bootstrap for an interval.
+        b: As `a`.
+        axis: Letter of the input.
+        at: The other inputs by letter; None takes the largest that both cells have.
+
+    Raises:
+        ValueError: If the fits cannot be compared or have no such input.
+    """
+    first, second = (source.fit if isinstance(source, Boot) else source for source in (a, b))
+    fits = (first, second)
+    check_comparable(first, second)
+    place = axis_of(fits[0], axis)
+    others = shared_inputs(first, second, axis, at)
+    data = [fit.points.inputs[place] for fit in fits]
+    least, most = min(each.min() for each in data), max(each.max() for each in data)
+    grid = np.geomspace(least / REACH, most * REACH, _NUM_GRID)
+    rows = [grid if letter == axis else np.full(_NUM_GRID, others[letter]) for letter in fits[0].points.letters]
+    logs = []
+    for source, fit in zip((a, b), fits, strict=True):
+        x = np.log(np.stack(rows)) - fit.frame.centre[:, None]
+        theta = np.vstack([fit.theta[None], source.theta]) if isinstance(source, Boot) else fit.theta[None]
+        logs.append(fit.law.evaluate(theta, x)[0] + np.log(fit.frame.scale))
+    num = min(len(each) for each in logs)
+    difference = logs[1][:num] - logs[0][:num]
+    crossings, counts = _last_crossing(difference, np.log(grid))
+    value, ends = float(np.exp(crossings[0])), difference[:, -1] < 0
+    beyond = [fit.points.cell or name for fit, name in zip(fits, "ab", strict=True)][int(ends[0])]
+    low = high = share = np.nan
+    if num > 1:
+        share = float(np.mean(counts[1:] > 0))
+        before = ends[0] if counts[0] == 0 else not ends[0]
+        filled = np.where(counts[1:] > 0, crossings[1:], np.where(ends[1:] == before, np.inf, -np.inf))
+        low, high = np.exp(np.quantile(filled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], method="nearest"))
+    inside = max(each.min() for each in data) <= value <= min(each.max() for each in data)
+    return Crossover(axis, others, value, float(low), float(high), bool(inside), beyond, share, int(counts[0]))
+
+
+def _last_crossing(difference: Values, x: Values) -> tuple[Values, Values]:
+    """Gives the last zero of each row on a grid, NaN without one, and how many there are."""
+    changes = np.sign(difference[:, 1:]) * np.sign(difference[:, :-1]) < 0
+    counts = changes.sum(axis=1)
+    last = changes.shape[1] - 1 - np.argmax(changes[:, ::-1], axis=1)
+    rows = np.arange(len(difference))
+    left, right = difference[rows, last], difference[rows, last + 1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        place = x[last] + (x[last + 1] - x[last]) * left / (left - right)
+    return np.where(counts > 0, place, np.nan), counts

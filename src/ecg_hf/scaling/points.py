@@ -1,0 +1,230 @@
+"""What a law is fitted to: inputs, losses, how sure each is, and which of them belong together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecg_hf.scaling.law import Law, Values
+from ecg_hf.scaling.rows import METRICS, RunRow
+from ecg_hf.scaling.runs import RunTable
+
+# Names a mapping may use for an input, the table's own first.
+NAMES = {
+    "N": ("n_params", "n_params_nonembed", "n_params_total", "N"),
+    "D": ("n_unique", "n_patients", "D"),
+    "S": ("examples_seen", "S"),
+    "K": ("n_labels", "K"),
+    "C": ("compute", "C"),
+    "X": ("x_loss", "X"),
+}
+_LETTERS = {name: letter for letter, names in NAMES.items() for name in names}
+_LOSSES = ("value", "L", "loss")
+CHANCE_SHARE = 0.95
+ENOUGH_DECADES = 1.5
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Points of a law.
+
+    Args:
+        letters: Of the inputs: N, D, S (records seen), K (labels), C (FLOP of training).
+        columns: What each input is, so that no two definitions are ever compared.
+        inputs: Not logarithms, shape (K, n).
+        loss: Shape (n,).
+        loss_name: What it is.
+        relative_se: Standard error of the logarithm of each loss, shape (n,); None if unknown.
+        clusters: Number of the configuration of each point, shape (n,): its seeds are drawn together.
+        cell: Family and paradigm, or whatever names the points.
+        chance: Loss of a model that only knows the prevalence; infinite if unknown.
+        notes: What a reader has to know of the points.
+    """
+
+    letters: tuple[str, ...]
+    columns: tuple[str, ...]
+    inputs: Values
+    loss: Values
+    loss_name: str = "loss"
+    relative_se: Values | None = None
+    clusters: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
+    cell: str = ""
+    chance: float = np.inf
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, values in (*zip(self.columns, self.inputs, strict=True), (self.loss_name, self.loss)):
+            bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
+            if len(bad):
+                raise ValueError(
+                    f"every {name} must be a positive finite number, got {values[bad[0]]} at point {bad[0]}; "
+                    "a law has no place for others, so leave that run out and say why"
+                )
+        if not len(self.clusters):
+            object.__setattr__(self, "clusters", np.arange(len(self.loss)))
+
+    def __len__(self) -> int:
+        return len(self.loss)
+
+    def take(self, rows: NDArray[Any]) -> "Points":
+        """Gives some of the points."""
+        se = None if self.relative_se is None else self.relative_se[rows]
+        clusters = np.unique(self.clusters[rows], return_inverse=True)[1]
+        return replace(self, inputs=self.inputs[:, rows], loss=self.loss[rows], relative_se=se, clusters=clusters)
+
+    def remarks(self) -> tuple[str, ...]:
+        """Says where the points are too narrow, or too near chance, for a law."""
+        found = list(self.notes)
+        for letter, values in zip(self.letters, self.inputs, strict=True):
+            decades = float(np.log10(values.max() / values.min()))
+            if decades < ENOUGH_DECADES:
+                found.append(f"{letter} spans {decades:.2f} decades only (at least {ENOUGH_DECADES} for an exponent)")
+        if self.loss.max() > CHANCE_SHARE * self.chance:
+            found.append(
+                f"the largest loss, {self.loss.max():.4g}, is near chance ({self.chance:.4g}), where no power law holds"
+            )
+        return tuple(found)
+
+
+def gather(data: object, law: Law, x: Sequence[str] | None, y: str | None) -> Points:
+    """Takes the points of a law from a run table or from columns.
+
+    Args:
+        data: A `Points`; a `RunTable` of one cell and one evaluation; or columns by name: a mapping, a data frame, a
+            dataset, with the table's names or the letters N, D, S, K, C and "value", "loss" or "L".
+        law: Whose inputs are needed.
+        x: Columns or letters of the inputs, in the law's order; None takes its letters.
+        y: Column of the loss; None takes "value", "loss" or "L".
+
+    Raises:
+        ValueError: If a column is missing, columns differ in length, a value is not positive and finite, or a table
+            has several cells or evaluations.
+        TypeError: If the data are none of these.
+    """
+    wanted = tuple(x) if x is not None else law.inputs
+    if len(wanted) != len(law.inputs):
+        raise ValueError(f"{law.name} takes {len(law.inputs)} inputs ({', '.join(law.inputs)}), got {list(wanted)}")
+    if isinstance(data, Points):
+        return _matching(data, wanted)
+    if isinstance(data, RunTable):
+        return _of_table(data, wanted, y or "value")
+    if not hasattr(data, "__getitem__"):
+        raise TypeError(f"expected a RunTable, Points or columns by name, got a {type(data).__name__}")
+    return _of_columns(data, wanted, y)
+
+
+def _matching(points: Points, wanted: tuple[str, ...]) -> Points:
+    letters = tuple(_LETTERS.get(name, name) for name in wanted)
+    missing = [letter for letter in letters if letter not in points.letters]
+    if missing:
+        raise ValueError(f"the points have {', '.join(points.letters)}, not {', '.join(missing)}; gather them anew")
+    places = [points.letters.index(letter) for letter in letters]
+    columns = tuple(points.columns[place] for place in places)
+    return replace(points, letters=letters, columns=columns, inputs=points.inputs[places])
+
+
+def _of_columns(data: Any, wanted: tuple[str, ...], y: str | None) -> Points:
+    there = list(getattr(data, "column_names", None) or getattr(data, "columns", None) or data)
+    names = [_find(there, (name,) if name not in NAMES else NAMES[name]) for name in wanted]
+    loss = _find(there, (y,) if y else _LOSSES)
+    columns = [np.atleast_1d(np.asarray(data[name], dtype=np.float64)) for name in (*names, loss)]
+    if len({column.shape for column in columns}) > 1 or columns[0].ndim > 1:
+        shapes = ", ".join(f"{name} {c.shape}" for name, c in zip((*names, loss), columns, strict=True))
+        raise ValueError(f"inputs and losses must be columns of one length, got {shapes}")
+    se = np.asarray(data["value_se"], dtype=np.float64) / columns[-1] if "value_se" in there else None
+    runs = np.unique(np.asarray(data["run_id"]), return_inverse=True)[1] if "run_id" in there else np.zeros(0, np.intp)
+    letters = tuple(_LETTERS.get(name, name) for name in wanted)
+    return Points(letters, tuple(names), np.stack(columns[:-1]), columns[-1], loss, se, runs)
+
+
+def _find(there: list[Any], names: tuple[str, ...]) -> str:
+    found = [name for name in names if name in there]
+    if not found:
+        raise ValueError(f"expected a column {' or '.join(names)}, got {', '.join(map(str, there))}; name it in x or y")
+    if len(found) > 1:
+        raise ValueError(f"the columns {', '.join(found)} could all be meant; choose one by name in x")
+    return found[0]
+
+
+def _of_table(table: RunTable, wanted: tuple[str, ...], y: str) -> Points:
+    done = table.done()
+    for what, kinds in (
+        ("evaluation", {row.evaluation for row in done.rows}),
+        ("family, paradigm and objective", {(row.family, row.paradigm, row.objective) for row in done.rows}),
+    ):
+        if len(kinds) != 1:
+            named = [" ".join(str(part) for part in kind if part is not None) for kind in sorted(kinds, key=str)]
+            raise ValueError(
+                f"a law needs runs of one {what}, got {len(kinds)} ({'; '.join(named) or 'no run that is done'}); "
+                "choose with table.where(column, value)"
+            )
+    columns = tuple(_column(done, name) for name in wanted)
+    inputs = np.stack([_input(done, name) for name in columns])
+    loss = done.column(y)
+    row = done.rows[0]
+    metrics = sorted({str(row.metric) for row in done.rows})
+    _refuse_scores(metrics)
+    clusters = np.unique([str(row.configuration) for row in done.rows], return_inverse=True)[1]
+    chances = {row.chance for row in done.rows if row.chance is not None}
+    return Points(
+        tuple(_LETTERS[name] for name in columns),
+        columns,
+        inputs,
+        loss,
+        _loss_name(row),
+        _relative_se(done),
+        clusters,
+        f"{row.family} {row.paradigm}",
+        min(chances, default=np.inf),
+        _notes(table, done),
+    )
+
+
+def _refuse_scores(metrics: list[str]) -> None:
+    rising = [name for name in metrics if not METRICS[name]]
+    if rising:
+        raise ValueError(f"a law falls towards a loss, but {rising[0]} is better when higher; fit nll or ne instead")
+
+
+def _column(table: RunTable, name: str) -> str:
+    return {"N": table.size, "D": table.data, "S": "examples_seen", "K": "n_labels", "C": "compute"}.get(name, name)
+
+
+def _input(table: RunTable, name: str) -> Values:
+    if name != "compute":
+        return table.column(name)
+    # forward and backward pass together cost three forward passes
+    return np.asarray(3 * table.column("flops_fwd") * table.column("examples_seen"))
+
+
+def _relative_se(table: RunTable) -> Values | None:
+    """Counts standard errors only if run noise is known: alone, those of the test set would say that runs have none."""
+    se = table.column("value_se") / table.column("value")
+    if all(row.n_seeds is not None for row in table.rows):
+        return se if np.isfinite(se).all() else None
+    noise = table.seed_noise()
+    if noise is None:
+        return None
+    return np.sqrt(noise**2 + np.where(np.isfinite(se), se, 0.0) ** 2)
+
+
+def _loss_name(row: RunRow) -> str:
+    """In distribution, each objective has a loss of its own, whose values must not meet those of another."""
+    own = f" ({row.objective or row.paradigm})" if row.eval_group == "id" else ""
+    probe = "" if row.probe == "none" else f", {row.probe} probe" + (f" on {row.probe_n:g}" if row.probe_n else "")
+    return f"{row.metric} of {row.eval_id}{own}{probe}"
+
+
+def _notes(table: RunTable, done: RunTable) -> tuple[str, ...]:
+    found = []
+    if table.unfinished():
+        found.append(f"{len(table.unfinished())} runs are not done and left out: {', '.join(table.unfinished())}")
+    last = {row.run_id for row in done.rows if row.es_interior is False}
+    if last:
+        found.append(f"{len(last)} runs were best at their last step, so may not have converged")
+    edge = {row.run_id for row in done.rows if row.lr_on_boundary}
+    if edge:
+        found.append(f"the learning rate of {len(edge)} runs lies at the edge of its sweep")
+    return tuple(found)
