@@ -35,6 +35,7 @@ from ecg_hf.snapshot import Snapshot, require_finite, whole
 from ecg_hf.step import StepReport, TrainStep
 from ecg_hf.validation import validation_loss
 
+PLOT_SECONDS = 60  # between two pictures of a run
 NORM_BATCHES = 32  # that the final statistics of batch norms come from
 logger = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ class Pretrainer:
         self.bar: Any = None
         self.stop: int | None = None  # the signal that a process was sent, once all know of it
         self._pending: StepReport | None = None
+        self._plotted = -math.inf
 
     def fit(self) -> Pair:
         """Runs to the end, or to an interruption.
@@ -173,8 +175,9 @@ class Pretrainer:
         self.bar.set_postfix(loss=f"{row['loss']:.4g}", crops_per_second=f"{row['crops_per_second']:.0f}")
 
     def _plot(self) -> None:
-        """Draws the course of the run so far, for whoever looks in while it runs."""
-        if self.main:
+        """Draws the course of the run so far, for whoever looks in while it runs; it takes a second, so not often."""
+        if self.main and time.monotonic() - self._plotted > PLOT_SECONDS:
+            self._plotted = time.monotonic()
             plot_run(self.log.curve, self.folder / "loss.png")
 
     def _validate(self) -> float:

@@ -49,8 +49,9 @@ class Fault:
     """What goes wrong in a child.
 
     Args:
-        kind: "kill" (SIGKILL), "term" (SIGTERM), "raise", "hang", or "" for nothing.
+        kind: "kill" (SIGKILL), "term" (SIGTERM), "raise", "hang", "poison" (a gradient becomes NaN), or "" for nothing.
         step: In the step after so many.
+        poisoned: The steps that are poisoned.
         delay_s: So long after the step began.
         file_operation: Instead, at this file operation of the thread that writes checkpoints.
         file_limit: Instead, no file may grow beyond so many bytes, as on a full disk.
@@ -61,6 +62,7 @@ class Fault:
 
     kind: str = ""
     step: int = -1
+    poisoned: tuple[int, ...] = ()
     delay_s: float = 0.0
     file_operation: int = -1
     file_limit: int = 0
@@ -113,7 +115,11 @@ def plant(fault, crops):
         if fault.clock_jump_s:
             jumped = time.time() + (-1) ** step * fault.clock_jump_s
             time.time = lambda: jumped
-        if fault.collapse and step >= fault.step:
+        self.now = step
+        if fault.kind == "poison" and step in fault.poisoned:
+            parameter = next(self.model.parameters())
+            parameter.register_hook(lambda gradient: gradient * float("nan") if self.now == step else gradient)
+        elif fault.collapse and step >= fault.step:
             torch.nn.init.zeros_(self.pair.backbone.layers[-1].norm.weight)
         elif step == fault.step:
             strike(fault)

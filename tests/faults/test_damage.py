@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from children import Fault, arguments_for, messages, rows, run
+from safetensors.torch import load_file
 
 from ecg_hf.built import BuiltCorpus, BuiltSplit
 from ecg_hf.errors import EcgIntegrityError
@@ -91,6 +92,25 @@ def test_a_sample_that_is_not_finite_never_reaches_a_model(built, tally):
             MixedCrops([split], 250, 0).__getitems__([0, 1, 2])
         caught += 1
     tally("F35 NaN or infinity in a batch: EcgIntegrityError that names the record", 3, caught)
+
+
+@pytest.mark.parametrize("number", [1, pytest.param(10, marks=pytest.mark.slow)])
+def test_a_gradient_that_is_not_finite_moves_nothing_and_too_many_stop_the_run(tmp_path, tally, number):
+    for trial in range(number):
+        folder = tmp_path / str(trial)
+        assert run(arguments_for(folder), [Fault("poison", poisoned=(3 + trial,))]) == [0], messages(folder)
+        skipped = [row["step"] for row in rows(folder) if row["grad_norm"] is None]
+        finite = all(value.isfinite().all() for value in load_file(folder / "model.safetensors").values())
+        assert skipped == [4 + trial] and rows(folder)[-1]["skipped_steps"] == 1 and finite
+    assert run(
+        arguments_for(tmp_path / "all", max_nonfinite_steps=5), [Fault("poison", poisoned=tuple(range(3, 20)))]
+    ) == [1]
+    said = "FloatingPointError: the gradient was not finite for 5 steps in a row, up to step 8"
+    tally(
+        "F35 NaN in the gradient of a step: skipped and counted; of five in a row: stopped",
+        number + 1,
+        number + (said in messages(tmp_path / "all")),
+    )
 
 
 @pytest.mark.parametrize(
