@@ -84,7 +84,7 @@ def plot_losses(rows: Sequence[Mapping[str, Any]]) -> "Figure":
 def _draw_panel(axes: "Axes", rows: Sequence[Mapping[str, Any]], name: str, keys: list[str]) -> None:
     for key, colour in zip(keys, _COLOURS, strict=False):
         axes.plot(*_series(rows, key), color=colour if len(keys) > 1 else _FAINT, linewidth=1, label=key)
-    axes.set(ylabel=name, ylim=(0, None))
+    axes.set(ylabel=name if len(keys) > 1 else keys[0].replace("_", "\n"), ylim=(0, None))
     if len(keys) > 1:
         labels = [key.replace("_", " ") for key in keys]
         axes.legend(labels, frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
