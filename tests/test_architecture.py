@@ -15,8 +15,8 @@ STAGES = (
     "classification reference_file reference_layout reference_s4 reference_teacher reference_trunks "
     "reference_objectives reference_values reference export checkpoints bootstrap label_scores metrics paper "
     "plots tasks columns split prepared shard_file shards built loader provenance results targets arguments collapse "
-    "optimization run_log interruption batch_norms progress training runs examples frozen_features "
-    "probing resumption task_data finetuning lineage cards dataset_cards publishing"
+    "optimization run_log interruption batch_norms progress training runs examples frozen_file "
+    "frozen_features probing resumption task_data finetuning lineage cards dataset_cards publishing"
 ).split()
 SHARED = {
     "base",
