@@ -39,8 +39,6 @@ from ecg_hf.task_data import find_task, open_task_corpus, read_contract
 from ecg_hf.tasks.base import Task
 
 HEAD_OF_MODE = {"linear": "linear", "frozen": "attention", "finetune": "linear", "scratch": "linear"}
-
-
 PROBES = ("linear", "frozen")
 
 

@@ -105,9 +105,8 @@ def cache_features(
             write_values(folder, identity, int(counts.sum()), np.dtype(dtype), batches)
             values = open_values(folder, identity)
             assert values is not None
-            logger.info(
-                "frozen features of %s %s: %.1f MB in %s", split.corpus, split.name, values.nbytes / 1e6, folder
-            )
+            megabytes = values.nbytes / 1e6
+            logger.info("frozen features of %s %s: %.1f MB in %s", split.corpus, split.name, megabytes, folder)
     starts = np.cumsum(counts) - counts
     return FrozenFeatures(values, starts[split.places], counts[split.places])
 
@@ -161,6 +160,7 @@ def _encode(
         for batch in tile_batches([split], None, num_samples, batch_size):
             with torch.inference_mode():
                 tokens = backbone(batch["signal"].to(device)).last_hidden_state
-                yield model.head.summarise(tokens).float().cpu().numpy()
-            bar.update(len(tokens))
+                features = model.head.summarise(tokens).float().cpu().numpy()
+            yield features
+            bar.update(len(features))
     backbone.to(home)
