@@ -10,10 +10,11 @@ from sklearn.metrics import roc_auc_score
 from transformers import AutoFeatureExtractor, AutoModelForSequenceClassification
 
 from ecg_hf import FinetuningArguments, PretrainingArguments, finetune, load_corpus, pretrain, row_to_signal
+from ecg_hf.backbones.s4 import EcgS4Backbone, EcgS4Config
 from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.examples import EpochOfExamples, RandomCrops, Tiles
 from ecg_hf.features import EcgFeatureExtractor
-from ecg_hf.finetuning import by_record
+from ecg_hf.finetuning import by_record, make_classifier
 from ecg_hf.loading import open_corpus
 from ecg_hf.prepared import PreparedSplit
 from ecg_hf.registry import TASKS, load
@@ -103,6 +104,14 @@ def test_saved_scores_are_the_mean_probability_over_tiles_of_the_saved_model(run
         expected = model(tiles).logits.sigmoid().mean(dim=0)
         found = rows.loc[row["record_id"], [f"score_{label}" for label in TASK.labels]].to_numpy(float)
         assert found == pytest.approx(expected.detach().numpy(), abs=1e-5)
+
+
+@pytest.mark.parametrize("width, heads", [(16, 16), (12, 4), (38, 2), (7, 1)])
+def test_an_attention_probe_has_as_many_heads_as_divide_the_width(tmp_path, width, heads):
+    EcgS4Backbone(EcgS4Config(hidden_size=width, num_layers=1)).save_pretrained(tmp_path)
+    model = make_classifier(arguments_for(tmp_path, tmp_path, mode="frozen"), TASK)
+    assert model.config.head_num_heads == model.head.num_heads == heads
+    assert model(torch.zeros(2, 12, 100)).logits.shape == (2, len(TASK.labels))
 
 
 def test_the_best_epoch_on_validation_is_kept(pretrained, tmp_path):

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from ecg_hf import CLASSIFIERS
+from ecg_hf import CLASSIFIERS, frozen_file
 from ecg_hf import frozen_features as module
 from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.features import EcgFeatureExtractor
-from ecg_hf.frozen_features import ABOUT, UNUSED_DAYS, VALUES, cache_features, identify
+from ecg_hf.frozen_features import cache_features, identify
+from ecg_hf.frozen_file import ABOUT, UNUSED_DAYS, VALUES
 from ecg_hf.loading import open_corpus
 from ecg_hf.prepared import PreparedSplit
 from ecg_hf.registry import BACKBONES, load
@@ -128,7 +129,7 @@ def test_a_run_that_is_killed_while_it_writes_leaves_nothing_that_is_used(split,
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, "_encode", failing)
-    monkeypatch.setattr(module.shutil, "rmtree", lambda *args, **kwargs: None)  # as if killed without warning
+    monkeypatch.setattr(frozen_file.shutil, "rmtree", lambda *args, **kwargs: None)  # as if killed without warning
     with pytest.raises(KeyboardInterrupt):
         cache_features(make(), split, EXTRACTOR, tmp_path / "cut")
     monkeypatch.undo()
@@ -176,11 +177,11 @@ def test_two_runs_at_once_compute_once(split, tmp_path, counted):
 def test_values_are_streamed_to_the_disk(tmp_path):
     batches = (np.full((16, 300, 64), value, np.float32) for value in range(64))  # 1.2 MB each
     tracemalloc.start()
-    module._write(tmp_path / "features", {}, 64 * 16, np.dtype("float32"), batches)
+    frozen_file.write_values(tmp_path / "features", {}, 64 * 16, np.dtype("float32"), batches)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 8e6
-    values = module._open(tmp_path / "features", {})
+    values = frozen_file.open_values(tmp_path / "features", {})
     assert values.shape == (1024, 300, 64) and np.array_equal(values[:, 0, 0], np.repeat(np.arange(64), 16))
 
 
@@ -201,7 +202,7 @@ def test_features_that_nobody_has_used_for_long_are_deleted_and_nothing_else(spl
 
 def test_a_disk_without_room_is_noticed_before_it_is_full(split, tmp_path, monkeypatch):
     usage = namedtuple("usage", "free")
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: usage(1000))
+    monkeypatch.setattr(frozen_file.shutil, "disk_usage", lambda folder: usage(1000))
     with pytest.raises(ValueError, match=r"take 0\.0 GB, .* has 0\.0 GB; set feature_cache to a folder on a larger"):
         cache_features(make(), split, EXTRACTOR, tmp_path)
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
@@ -211,4 +212,4 @@ def test_a_disk_without_room_is_noticed_before_it_is_full(split, tmp_path, monke
 def test_features_that_are_not_finite_are_refused(tmp_path, value, dtype, remedy):
     batches = iter([np.array([[1.0, value]], np.float32)])
     with pytest.raises(EcgIntegrityError, match=f"some that {dtype} does not hold; .*{remedy}"):
-        module._write(tmp_path / "features", {}, 1, np.dtype(dtype), batches)
+        frozen_file.write_values(tmp_path / "features", {}, 1, np.dtype(dtype), batches)

@@ -24,6 +24,10 @@ class Examples(torch.utils.data.Dataset[Batch], ABC):
     @abstractmethod
     def __getitems__(self, indices: list[int]) -> Batch: ...
 
+    def scoring_batch(self, batch_size: int) -> int:
+        """Says how many to score at once, where `batch_size` are learned from at once."""
+        return batch_size
+
     def __getitem__(self, index: int) -> Batch:
         return {name: values[0] for name, values in self.__getitems__([index]).items()}
 

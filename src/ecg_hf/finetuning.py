@@ -1,5 +1,6 @@
 """A pretrained model on a task: probe or fine-tune it with Trainer, then score it record by record."""
 
+import math
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -38,8 +39,6 @@ from ecg_hf.task_data import find_task, open_task_corpus, read_contract
 from ecg_hf.tasks.base import Task
 
 HEAD_OF_MODE = {"linear": "linear", "frozen": "attention", "finetune": "linear", "scratch": "linear"}
-
-
 PROBES = ("linear", "frozen")
 
 
@@ -117,12 +116,16 @@ def describe_run(
 
 
 def make_classifier(arguments: FinetuningArguments, task: Task) -> EcgForSequenceClassification:
-    """Loads the backbone, or draws a new one for mode "scratch", and puts a fresh head on it."""
+    """Loads the backbone, or draws a new one for mode "scratch", and puts a fresh head on it.
+
+    A width that the config's number of attention heads does not divide gets fewer, as many as divide both.
+    """
     config = AutoConfig.from_pretrained(
         arguments.model,
         **label_fields(task),
         head=HEAD_OF_MODE[arguments.mode],
     )
+    config.head_num_heads = math.gcd(config.head_num_heads, config.hidden_size)
     model: EcgForSequenceClassification = AutoModelForSequenceClassification.from_config(config)
     if arguments.mode != "scratch":
         model.backbone = model.backbone_class.from_pretrained(arguments.model, config=config)
@@ -183,7 +186,7 @@ def make_trainer(
         callbacks.append(EarlyStoppingCallback(arguments.early_stopping_patience))
     return Trainer(
         model=learner,
-        args=_training_arguments(arguments, task),
+        args=_training_arguments(arguments, task, validation.scoring_batch(arguments.batch_size)),
         data_collator=_as_is,
         train_dataset=examples,
         eval_dataset=validation,
@@ -197,12 +200,12 @@ def _as_is(batch: Any) -> Any:
     return batch  # the examples give batches
 
 
-def _training_arguments(arguments: FinetuningArguments, task: Task) -> TrainingArguments:
+def _training_arguments(arguments: FinetuningArguments, task: Task, scoring_batch: int) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(Path(arguments.output_dir) / "trainer"),
         num_train_epochs=arguments.epochs,
         per_device_train_batch_size=arguments.batch_size,
-        per_device_eval_batch_size=arguments.batch_size,
+        per_device_eval_batch_size=scoring_batch,
         learning_rate=arguments.learning_rate,
         lr_scheduler_type="constant",
         max_grad_norm=arguments.max_grad_norm,

@@ -3,9 +3,6 @@
 import hashlib
 import json
 import logging
-import os
-import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,18 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ecg_hf.checkpoints import partial_folder
 from ecg_hf.classification import EcgForSequenceClassification
 from ecg_hf.corpus import code_hash
-from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.features import EcgFeatureExtractor
-from ecg_hf.files import read_json, write_json
+from ecg_hf.frozen_file import NAME_LENGTH, drop_unused, open_values, write_values
 from ecg_hf.loader import tile_batches
 from ecg_hf.split import Split
 
-VALUES, ABOUT = "features.npy", "features.json"
 VERSION = 1  # of the order of the values
-UNUSED_DAYS = 30  # features that no run has opened for so long are deleted when others are computed
 # fields of a classifier's config that do not decide what its backbone gives
 _OTHER_FIELDS = (
     "_name_or_path",
@@ -100,22 +93,20 @@ def cache_features(
     num_samples = extractor.num_samples or 0
     whole = split.whole(num_samples)
     identity = identify(model, whole, extractor, dtype)
-    folder = root / hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
+    folder = root / hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:NAME_LENGTH]
     root.mkdir(parents=True, exist_ok=True)
     counts = np.zeros(len(whole.table), np.int64)
     counts[whole.places] = whole.lengths // num_samples
     with FileLock(root / f".{folder.name}.lock"):
-        values = _open(folder, identity)
+        values = open_values(folder, identity)
         if values is None:
-            _drop_unused(root)
+            drop_unused(root)
             batches = _encode(model, whole, num_samples, batch_size)
-            _write(folder, identity, int(counts.sum()), np.dtype(dtype), batches)
-            values = _open(folder, identity)
+            write_values(folder, identity, int(counts.sum()), np.dtype(dtype), batches)
+            values = open_values(folder, identity)
             assert values is not None
-            logger.info(
-                "frozen features of %s %s: %.1f MB in %s", split.corpus, split.name, values.nbytes / 1e6, folder
-            )
-        os.utime(folder / ABOUT)
+            megabytes = values.nbytes / 1e6
+            logger.info("frozen features of %s %s: %.1f MB in %s", split.corpus, split.name, megabytes, folder)
     starts = np.cumsum(counts) - counts
     return FrozenFeatures(values, starts[split.places], counts[split.places])
 
@@ -169,73 +160,7 @@ def _encode(
         for batch in tile_batches([split], None, num_samples, batch_size):
             with torch.inference_mode():
                 tokens = backbone(batch["signal"].to(device)).last_hidden_state
-                yield model.head.summarise(tokens).float().cpu().numpy()
-            bar.update(len(tokens))
+                features = model.head.summarise(tokens).float().cpu().numpy()
+            yield features
+            bar.update(len(features))
     backbone.to(home)
-
-
-def _write(
-    folder: Path, identity: dict[str, Any], num_tiles: int, dtype: np.dtype[Any], batches: Iterator[NDArray[Any]]
-) -> None:
-    partial, written = partial_folder(folder), 0
-    try:
-        with (partial / VALUES).open("wb") as file:
-            for batch in batches:
-                if not written:
-                    shape = (num_tiles, *batch.shape[1:])
-                    _require_space(partial, num_tiles * batch[0].size * dtype.itemsize)
-                    about = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-                    np.lib.format.write_array_header_1_0(file, about)
-                written += len(batch)
-                file.write(_stored(batch, dtype).tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-        assert written == num_tiles
-        write_json(partial / ABOUT, {"identity": identity, "num_bytes": (partial / VALUES).stat().st_size})
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.replace(folder)
-
-
-def _require_space(folder: Path, num_bytes: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if num_bytes > free:
-        raise ValueError(
-            f"the frozen features take {num_bytes / 1e9:.1f} GB, {folder.parent} has {free / 1e9:.1f} GB; set "
-            "feature_cache to a folder on a larger disk, frozen_features to float16, which takes half, or to none"
-        )
-
-
-def _stored(batch: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    with np.errstate(over="ignore"):
-        stored: NDArray[Any] = batch.astype(dtype)
-    if not np.isfinite(stored).all():
-        raise EcgIntegrityError(
-            f"expected finite features, got some that {dtype} does not hold; verify the weights and the corpus"
-            + ("" if dtype == np.float32 else ", or set frozen_features to float32")
-        )
-    return stored
-
-
-def _open(folder: Path, identity: dict[str, Any]) -> NDArray[Any] | None:
-    """Maps features into memory; None if there are none, or not these, or not whole, which is warned of."""
-    if not folder.exists():
-        return None
-    try:
-        about, size = read_json(folder / ABOUT), (folder / VALUES).stat().st_size
-        if not isinstance(about, dict) or about.get("identity") != identity or about.get("num_bytes") != size:
-            raise ValueError(f"{ABOUT} is of other features, or {VALUES} has not its size, {size} bytes")
-        return np.asarray(np.load(folder / VALUES, mmap_mode="r"))
-    except (OSError, ValueError, EOFError) as error:
-        logger.warning("the frozen features in %s are computed again: %s", folder, error)
-        return None
-
-
-def _drop_unused(root: Path) -> None:
-    for about in root.glob(f"*/{ABOUT}"):
-        days = (time.time() - about.stat().st_mtime) / 86_400
-        if days > UNUSED_DAYS and len(about.parent.name) == 32:
-            logger.info("deleting frozen features that were last used %d days ago: %s", days, about.parent)
-            shutil.rmtree(about.parent, ignore_errors=True)

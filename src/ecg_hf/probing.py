@@ -13,6 +13,8 @@ from ecg_hf.frozen_features import FrozenFeatures
 from ecg_hf.heads import masked_loss
 from ecg_hf.results import LabelledSplit
 
+SCORED_VALUES = 2**21  # 8 MB of features at once
+
 
 class Probe(nn.Module):
     """The head of a classifier, which shares its parameters; what it learns, the classifier knows.
@@ -69,6 +71,10 @@ class FeatureTiles(Examples):
 
     def __len__(self) -> int:
         return len(self.record)
+
+    def scoring_batch(self, batch_size: int) -> int:
+        """Says how many to score at once: pooled features are small, and a batch has its price."""
+        return max(batch_size, SCORED_VALUES // int(np.prod(self.features.values.shape[1:])))
 
     def __getitems__(self, indices: list[int]) -> Batch:
         return {"features": self.features.take(self.place[indices]), **told(self.split, self.record[indices])}
