@@ -15,9 +15,9 @@ STAGES = (
     "classification reference_file reference_layout reference_s4 reference_teacher reference_trunks "
     "reference_objectives reference_values reference export checkpoints bootstrap label_scores metrics paper "
     "plots tasks columns split prepared shard_file shard_check shards built loader provenance results targets "
-    "arguments accelerator collapse optimization step run_log run_plot interruption batch_norms progress snapshot "
-    "checkpoint_writer process_failure validation training runs forecast examples frozen_file frozen_features probing "
-    "resumption task_data finetuning scaling lineage cards dataset_cards publishing"
+    "arguments accelerator collapse optimization step run_log run_plot interruption batch_norms best_weights progress "
+    "snapshot checkpoint_writer process_failure validation training runs forecast examples frozen_file "
+    "frozen_features probing resumption task_data finetuning scaling lineage cards dataset_cards publishing"
 ).split()
 SHARED = {
     "base",

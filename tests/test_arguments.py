@@ -39,6 +39,9 @@ def test_a_recipe_with_a_misspelt_field_is_refused(tmp_path):
     [
         (PretrainingArguments, {"schedule": "linear"}, "schedule must be one of"),
         (PretrainingArguments, {"mixed_precision": "bf8"}, "mixed_precision must be one of"),
+        (PretrainingArguments, {"checkpoint_steps": 0}, "checkpoint_steps must be at least 1, got 0"),
+        (PretrainingArguments, {"max_grad_norm": -1.0}, "max_grad_norm must be at least 0, got -1.0"),
+        (PretrainingArguments, {"learning_rate": float("nan")}, "learning_rate must be above 0, got nan"),
         (PretrainingArguments, {"corpus_weights": [0.5, 0.5]}, "corpus_weights needs one value for each of"),
         (FinetuningArguments, {"mode": "probe"}, "mode must be linear, frozen, finetune or scratch, got 'probe'"),
         (FinetuningArguments, {"fraction": 0}, "fraction must be above 0 and at most 1, got 0"),

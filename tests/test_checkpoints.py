@@ -2,7 +2,15 @@ import json
 
 import pytest
 
-from ecg_hf.checkpoints import newest_checkpoint, partial_folder, prune_checkpoints, publish_folder, seal, verify
+from ecg_hf.checkpoints import (
+    checkpoints_of,
+    newest_checkpoint,
+    partial_folder,
+    prune_checkpoints,
+    publish_folder,
+    seal,
+    verify,
+)
 from ecg_hf.errors import EcgCheckpointError
 from ecg_hf.files import read_json, write_json
 
@@ -61,11 +69,20 @@ def test_leftovers_of_a_killed_write_do_not_reach_the_next_checkpoint(tmp_path):
     assert not (target / "stray").exists()
 
 
-def test_pruning_keeps_the_newest(tmp_path):
-    for step in (1, 2, 10):
+@pytest.mark.parametrize("kept, left", [(2, ["step-00000002", "step-00000001"]), (1, ["step-00000002"])])
+def test_pruning_keeps_what_was_just_written_and_drops_what_was_not_good_enough_to_go_on_from(tmp_path, kept, left):
+    for step in (0, 1, 2, 10):
         write_checkpoint(tmp_path, step)
-    prune_checkpoints(tmp_path, 2)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000010"]
+    prune_checkpoints(tmp_path, tmp_path / "step-00000002", kept)
+    assert [path.name for path in checkpoints_of(tmp_path)] == left
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"files": 3}'])
+def test_a_damaged_manifest_is_passed_over_for_an_older_checkpoint(tmp_path, damage):
+    for step in (1, 2):
+        write_checkpoint(tmp_path, step)
+    (tmp_path / "step-00000002" / "manifest.json").write_text(damage)
+    assert newest_checkpoint(tmp_path) == tmp_path / "step-00000001"
 
 
 def test_json_is_replaced_whole_and_refuses_nan(tmp_path):

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -186,14 +187,13 @@ def test_a_run_is_not_continued_with_other_data(whole_run, monkeypatch):
 
 
 def test_best_weights_that_an_earlier_run_left_behind_are_not_taken_for_this_runs(whole_run, tmp_path):
-    shutil.copytree(whole_run, tmp_path / "run" / "best")
-    fill = load_file(tmp_path / "run" / "best" / "model.safetensors")
-    save_file(
-        {name: torch.zeros_like(value) for name, value in fill.items()},
-        tmp_path / "run" / "best" / "model.safetensors",
-        metadata={"format": "pt"},
-    )
+    stale = tmp_path / "run" / "best-00000004"
+    shutil.copytree(whole_run, stale)
+    fill = load_file(stale / "model.safetensors")
+    zeros = {name: torch.zeros_like(value) for name, value in fill.items()}
+    save_file(zeros, stale / "model.safetensors", metadata={"format": "pt"})
     assert_same_run(pretrain(arguments_for(tmp_path / "run")), whole_run)
+    assert not stale.exists()
 
 
 def test_micro_batches_add_up_to_the_batch_they_are_part_of(tmp_path):
@@ -388,3 +388,38 @@ def test_two_processes_make_the_run_that_one_makes_with_twice_the_micro_batches(
     assert run["examples_seen"] == 32
     for row, other in zip(rows_of(tmp_path / "two"), rows_of(alone), strict=True):
         assert row["loss"] == pytest.approx(other["loss"], rel=1e-3)
+
+
+def test_a_run_that_early_stopping_ended_is_not_taken_further_by_resuming_it(tmp_path, monkeypatch):
+    bests = iter([3.0, 2.0, 4.0, 5.0])
+    monkeypatch.setattr(training, "validation_loss", lambda *_: next(bests))
+    stopped = arguments_for(tmp_path, validation_steps=1, early_stopping_patience=2)
+    before = load_file(pretrain(stopped) / "model.safetensors")
+    after = load_file(pretrain(replace(stopped, resume=True)) / "model.safetensors")
+    assert [row["step"] for row in rows_of(tmp_path)] == [1, 2, 3, 4]
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert [path.name for path in tmp_path.glob("best-*")] == ["best-00000002"]
+
+
+def test_early_stopping_is_not_changed_by_an_interruption(tmp_path, monkeypatch):
+    changes = {"validation_steps": 2, "early_stopping_patience": 2, "checkpoint_steps": 3}
+    whole = pretrain(arguments_for(tmp_path / "whole", **changes))
+    interrupt(monkeypatch, signal.SIGTERM)
+    with pytest.raises(SystemExit):
+        pretrain(arguments_for(tmp_path / "cut", **changes))
+    monkeypatch.undo()
+    assert_same_run(pretrain(arguments_for(tmp_path / "cut", **changes, resume=True)), whole)
+
+
+def test_a_validation_loss_that_is_not_finite_is_never_the_best(tmp_path, monkeypatch):
+    losses = iter([float("nan"), 2.0, float("inf"), 3.0])
+    monkeypatch.setattr(training, "validation_loss", lambda *_: next(losses))
+    run = json.loads((pretrain(arguments_for(tmp_path, validation_steps=2)) / "run.json").read_text())
+    assert (run["validation_loss"], run["validation_step"]) == (2.0, 4)
+
+
+def test_a_task_is_refused_by_a_pair_that_learns_no_labels_and_asked_for_by_one_that_does(tmp_path):
+    with pytest.raises(ValueError, match="s4-cpc learns without labels, got task='synthetic'; leave out the task"):
+        pretrain(arguments_for(tmp_path, task="synthetic"))
+    with pytest.raises(ValueError, match="s4-supervised learns labels, got task=None; name the task"):
+        pretrain(arguments_for(tmp_path, pair="s4-supervised", model_fields=[]))

@@ -1,6 +1,7 @@
 """What can be said of a run, on a command line or in a YAML recipe: one dataclass per script."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -28,6 +29,23 @@ FREE_ARGUMENTS = {
     "batch_size",
     "gradient_accumulation_steps",
 }
+
+
+# What numbers may be, checked before anything is opened.
+RANGES: list[tuple[str, Callable[[float], bool], str]] = [
+    (
+        "max_steps batch_size gradient_accumulation_steps max_validation_records checkpoint_steps num_checkpoints "
+        "max_nonfinite_steps collapse_patience",
+        lambda value: value >= 1,
+        "at least 1",
+    ),
+    (
+        "warmup_steps weight_decay max_grad_norm seed num_workers validation_steps early_stopping_patience",
+        lambda value: value >= 0,
+        "at least 0",
+    ),
+    ("learning_rate sampling_rate crop_duration_s timeout_s", lambda value: 0 < value < math.inf, "above 0"),
+]
 
 
 def _say(default: Any, text: str) -> Any:
@@ -96,6 +114,10 @@ class PretrainingArguments:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
+        for names, in_range, said in RANGES:
+            for name in names.split():
+                if not in_range(getattr(self, name)):
+                    raise ValueError(f"{name} must be {said}, got {getattr(self, name)!r}")
         for name in ("corpus_config", "corpus_weights"):
             given = getattr(self, name)
             if given and len(given) != len(self.corpus):

@@ -71,11 +71,11 @@ class CheckpointWriter:
                 save_file(tensors, partial / name, metadata={"format": "pt"})
             write_json(partial / "state.json", state)
             seal(partial, target)
-        except (OSError, SafetensorError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             shutil.rmtree(target.with_name(f".{target.name}.partial"), ignore_errors=True)
             last = newest_checkpoint(self.root)
             raise EcgCheckpointError(
                 f"checkpoint {target} could not be written ({error}); the newest whole one is {last}: free some space "
                 "or choose another disk, and resume"
             ) from error
-        prune_checkpoints(self.root, self.num_kept)
+        prune_checkpoints(self.root, target, self.num_kept)

@@ -15,6 +15,7 @@ __all__ = [
     "partial_folder",
     "prune_checkpoints",
     "publish_folder",
+    "remove_partial",
     "seal",
     "verify",
 ]
@@ -60,7 +61,11 @@ def verify(folder: Path) -> None:
     """
     if not (folder / MANIFEST).is_file():
         raise EcgCheckpointError(f"{folder} has no {MANIFEST}: it was not written to its end; resume from another one")
-    for name, expected in read_json(folder / MANIFEST)["files"].items():
+    try:
+        files = dict(read_json(folder / MANIFEST)["files"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EcgCheckpointError(f"{folder / MANIFEST} is damaged ({error}); resume from another checkpoint") from None
+    for name, expected in files.items():
         path = folder / name
         if not path.is_file():
             raise EcgCheckpointError(f"{folder} lacks {name}, which its manifest lists; resume from another checkpoint")
@@ -89,9 +94,23 @@ def newest_checkpoint(root: Path) -> Path | None:
     return None
 
 
-def prune_checkpoints(root: Path, num_kept: int) -> None:
-    """Deletes all but the `num_kept` newest checkpoints below `root`."""
-    for path in checkpoints_of(root)[num_kept:]:
+def prune_checkpoints(root: Path, newest: Path, num_kept: int) -> None:
+    """Deletes checkpoints below `root`.
+
+    Args:
+        root: Folder of the checkpoints.
+        newest: The one just written. Those with higher numbers were not good enough to go on from, and are deleted.
+        num_kept: How many stay, `newest` among them.
+    """
+    found = checkpoints_of(root)
+    place = found.index(newest)
+    for path in [*found[:place], *found[place + num_kept :]]:
+        shutil.rmtree(path)
+
+
+def remove_partial(root: Path) -> None:
+    """Deletes what killed processes left half written below `root`."""
+    for path in root.glob(".step-*.partial"):
         shutil.rmtree(path)
 
 

@@ -33,6 +33,10 @@ class Pair(EcgModel):
         self.objective = self.objective_class(config, self.backbone)
         self.post_init()
 
+    def get_input_embeddings(self) -> Any:
+        """Says that there is no table of embeddings, which Accelerate asks for before it shards a model."""
+        return None
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, Objective):

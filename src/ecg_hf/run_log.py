@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,17 +50,23 @@ class RunLog:
 
     def rows(self) -> list[dict[str, Any]]:
         """Reads all rows; half a row, which a killed run can leave at the end, is left out."""
-        if not self.path.exists():
-            return []
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("}\n")]
+        return list(self._read())
+
+    def _read(self) -> Iterator[dict[str, Any]]:
+        if self.path.exists():
+            with self.path.open(encoding="utf-8") as file:
+                yield from (json.loads(line) for line in file if line.endswith("}\n"))
 
     def truncate(self, step: int) -> None:
         """Drops rows after a step: a run that continues from there will write them again."""
-        kept = [row for row in self.rows() if row["step"] <= step]
-        partial = self.path.with_name(f".{self.path.name}.partial")
-        partial.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-        partial.replace(self.path)
         self.curve, self._distance = [], 1
-        for row in kept:
-            self._extend_curve(row)
+        partial = self.path.with_name(f".{self.path.name}.partial")
+        try:
+            with partial.open("w", encoding="utf-8") as file:
+                for row in self._read():
+                    if row["step"] <= step:
+                        file.write(json.dumps(row) + "\n")
+                        self._extend_curve(row)
+            partial.replace(self.path)
+        except OSError as error:
+            raise EcgCheckpointError(f"{self.path} cannot be written ({error}); free some space and resume") from error

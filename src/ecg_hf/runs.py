@@ -45,6 +45,8 @@ def pretrain(arguments: PretrainingArguments) -> Path:
         EcgError: If the data, or the checkpoint to resume from, are not what they should be.
         SystemExit: After SIGINT or SIGTERM, with a checkpoint written.
     """
+    if arguments.dry_run:
+        raise ValueError("a dry run trains nothing; leave out dry_run, or call forecast(open_run(arguments))")
     code = describe_code()
     opened = open_run(arguments)
     trainer = opened.trainer
@@ -191,6 +193,11 @@ def make_pair(arguments: PretrainingArguments, task: Task | None) -> Pair:
     if arguments.pair not in PAIRS:
         raise KeyError(f"pair {arguments.pair!r} is not registered; choose one of {sorted(PAIRS)}")
     pair = PAIRS[arguments.pair]
+    if (task is None) == pair.objective_class.uses_labels:
+        raise ValueError(
+            f"{arguments.pair} learns {'labels' if task is None else 'without labels'}, got task={arguments.task!r}; "
+            f"{'name' if task is None else 'leave out'} the task, or choose another pair"
+        )
     sizes = pair.backbone_class.sizes
     if arguments.size not in sizes:
         raise KeyError(f"{arguments.pair} has no size {arguments.size!r}; choose one of {sorted(sizes)}")

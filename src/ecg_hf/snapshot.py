@@ -35,20 +35,27 @@ class Snapshot:
         return {MODEL: self.model.state_dict(), OPTIMIZER: moments}
 
     @torch.no_grad()
-    def take(self) -> Files:
-        """Copies all to the host; the next call overwrites it. All processes must call it.
+    def take(self, *, keep: bool = True) -> Files:
+        """Copies all to the host, one tensor after the other; the next call overwrites it. All processes must call it.
+
+        Args:
+            keep: Whether this process wants the copies; one that does not only gives its shards to the others.
 
         Raises:
             EcgCheckpointError: If a weight is not finite.
         """
-        files = {file: {name: whole(value) for name, value in part.items()} for file, part in self.tensors().items()}
-        require_finite(files[MODEL])
-        for file, part in files.items():
+        finite = {}
+        for file, part in self.tensors().items():
             kept = self._host.setdefault(file, {})
-            for name, value in part.items():
-                if name not in kept:
+            for name, shards in part.items():
+                value = whole(shards)
+                if file == MODEL and value.is_floating_point():
+                    finite[name] = value.isfinite().all()
+                if keep and name not in kept:
                     kept[name] = torch.empty(value.shape, dtype=value.dtype, pin_memory=value.is_cuda)
-                kept[name].copy_(value, non_blocking=True)
+                if keep:
+                    kept[name].copy_(value, non_blocking=True)
+        _require(finite)
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         return self._host
@@ -90,12 +97,15 @@ def require_finite(weights: dict[str, Tensor]) -> None:
     Raises:
         EcgCheckpointError: If there is one.
     """
-    names = [name for name, value in weights.items() if value.is_floating_point()]
-    finite = torch.stack([weights[name].isfinite().all() for name in names]).tolist()
-    if not all(finite):
+    _require({name: value.isfinite().all() for name, value in weights.items() if value.is_floating_point()})
+
+
+def _require(finite: dict[str, Tensor]) -> None:
+    said = torch.stack(list(finite.values())).tolist()
+    if not all(said):
         raise EcgCheckpointError(
-            f"{finite.count(False)} tensors such as {names[finite.index(False)]} are not finite, so no checkpoint is "
-            "written; start again with a lower learning_rate"
+            f"{said.count(False)} tensors such as {list(finite)[said.index(False)]} are not finite, so no checkpoint "
+            "is written; start again with a lower learning_rate"
         )
 
 

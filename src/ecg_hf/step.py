@@ -101,7 +101,8 @@ class TrainStep:
         for number, batch in enumerate(batches, start=1):
             last = number == len(batches)
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
-                output = self.model(**batch)
+                with self.accelerator.autocast():
+                    output = self.model(**batch)
                 self.accelerator.backward(output.loss / len(batches))
             for name, value in {"loss": output.loss.detach(), **(output.metrics or {})}.items():
                 sums[name] = sums.get(name, 0) + value.float() / len(batches)

@@ -1,10 +1,7 @@
 """Pretraining a pair: the loop over steps, one log row each, checkpoints that survive anything."""
 
-import hashlib
-import json
 import logging
 import math
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -16,14 +13,15 @@ from accelerate.utils import send_to_device
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ecg_hf.accelerator import make_accelerator
+from ecg_hf.accelerator import make_accelerator, require_same
 from ecg_hf.arguments import PretrainingArguments
 from ecg_hf.batch_norms import regather
+from ecg_hf.best_weights import BestWeights
 from ecg_hf.checkpoint_writer import CheckpointWriter
-from ecg_hf.checkpoints import newest_checkpoint, partial_folder, seal
+from ecg_hf.checkpoints import MANIFEST, newest_checkpoint, remove_partial
 from ecg_hf.collapse import watch_for_collapse
-from ecg_hf.errors import EcgCheckpointError, EcgProcessError
-from ecg_hf.files import read_json
+from ecg_hf.errors import EcgCheckpointError
+from ecg_hf.files import read_json, sha256_of
 from ecg_hf.interruption import Interruption
 from ecg_hf.loader import EcgLoader, MixedCrops, StepBatches
 from ecg_hf.pretraining import Pair
@@ -62,7 +60,7 @@ class Pretrainer:
     ):
         self.arguments = arguments
         self.folder = Path(arguments.output_dir)
-        self.best = self.folder / "best"
+        self.best = BestWeights(self.folder)
         self.log = RunLog(self.folder)
         self.train, self.validation, self.num_samples = train, validation, train.num_samples
         self.accelerator = make_accelerator(arguments)
@@ -78,6 +76,7 @@ class Pretrainer:
         self.stop: int | None = None  # the signal that a process was sent, once all know of it
         self._pending: StepReport | None = None
         self._plotted = -math.inf
+        self._saved_best: int | None = None
 
     def fit(self) -> Pair:
         """Runs to the end, or to an interruption.
@@ -104,6 +103,8 @@ class Pretrainer:
 
     def _loop(self) -> None:
         arguments, clock = self.arguments, time.perf_counter()
+        if self._waited_enough():
+            return  # it had come to its end before it was resumed
         for batches, waited in self.batches(range(self.state.step, arguments.max_steps)):
             report = self.step.run(self.state.step, batches, self.interruption.number)
             self._settle()
@@ -114,7 +115,7 @@ class Pretrainer:
             if last or (arguments.validation_steps and report.step % arguments.validation_steps == 0):
                 self._settle(validation_loss=self._validate())
                 self._plot()
-                last |= 0 < arguments.early_stopping_patience <= self.state.waited
+                last |= self._waited_enough()
             if last or self.stop is not None or report.step % arguments.checkpoint_steps == 0:
                 self._settle()
                 self._checkpoint()
@@ -123,6 +124,9 @@ class Pretrainer:
                 if last:
                     return
             clock = now if self._pending else time.perf_counter()
+
+    def _waited_enough(self) -> bool:
+        return 0 < self.arguments.early_stopping_patience <= self.state.waited
 
     def batches(self, steps: range) -> Iterator[tuple[list[dict[str, Tensor]], float]]:
         """Gives this process' micro-batches of each step, and the seconds it took to have them."""
@@ -186,15 +190,13 @@ class Pretrainer:
             self.step.pair, self.validation, self.num_samples, self.arguments.batch_size, self.accelerator
         )
         self.state.waited += 1
-        if self.state.best_loss is None or loss < self.state.best_loss:
+        if math.isfinite(loss) and (self.state.best_loss is None or loss < self.state.best_loss):
             self.state.best_loss, self.state.best_step, self.state.waited = loss, self.state.step, 0
             if self.arguments.early_stopping_patience:
                 weights = self._weights()
                 require_finite(weights)
                 if self.main:
-                    partial = partial_folder(self.best)
-                    self.step.pair.save_pretrained(partial, state_dict=weights)
-                    seal(partial, self.best)
+                    self.best.save(self.state.step, self.step.pair, weights)
         return loss
 
     def _weights(self) -> dict[str, Tensor]:
@@ -202,8 +204,8 @@ class Pretrainer:
 
     def _trained(self) -> Pair:
         """Gives the pair that the run has come to, on one device however it was trained."""
-        if self.best.exists():
-            best: Pair = self.pair_class.from_pretrained(self.best)
+        if self.arguments.early_stopping_patience and self.state.best_step is not None:
+            best: Pair = self.pair_class.from_pretrained(self.best.folder(self.state.best_step))
             best.to(self.accelerator.device)
             return best
         weights = self._weights()
@@ -222,7 +224,6 @@ class Pretrainer:
 
     def _start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._require_agreement()
         if self.arguments.trackers:
             config = {name: str(value) for name, value in asdict(self.arguments).items()}
             self.accelerator.init_trackers("ecg_hf", config=config)
@@ -234,22 +235,13 @@ class Pretrainer:
                 f"{self.folder} already holds checkpoints of a run; continue it with resume=True, or choose another "
                 "folder"
             )
+        manifest = sha256_of(checkpoint / MANIFEST) if checkpoint else None
+        require_same(self.accelerator, [self._identity(), self.state.step, manifest], self.folder)
         if self.main:
             self.log.truncate(self.state.step)
-            if checkpoint is None:
-                # a run that was killed before its first checkpoint may have left its best weights
-                shutil.rmtree(self.best, ignore_errors=True)
+            self.best.keep(self.state.best_step)
+            remove_partial(self.writer.root)
         self.accelerator.wait_for_everyone()
-
-    def _require_agreement(self) -> None:
-        """Refuses to start where processes would train on different things, such as another copy of the data."""
-        digest = hashlib.sha256(json.dumps(self._identity(), sort_keys=True).encode()).digest()[:7]
-        own = torch.tensor(int.from_bytes(digest), device=self.accelerator.device)
-        if not bool((self.accelerator.gather(own) == own).all()):
-            raise EcgProcessError(
-                "the processes of this run differ in their arguments or data, expected the same on all; compare "
-                f"{self.arguments.corpus}, data_dir and the versions of ecg_hf on the machines"
-            )
 
     def _identity(self) -> dict[str, Any]:
         fingerprints = [split.fingerprint for split in self.train.splits]
@@ -274,6 +266,7 @@ class Pretrainer:
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(saved["scaler"])
         self.state = TrainingState(**saved["state"])
+        self._saved_best = self.state.best_step
 
     def _layout(self) -> dict[str, int]:
         """Says how a step's crops are shared out."""
@@ -282,7 +275,11 @@ class Pretrainer:
 
     def _checkpoint(self) -> None:
         self.writer.wait()
-        files = self.snapshot.take()
+        if self.main:
+            # What the last checkpoint names must stay until the next one is whole.
+            self.best.keep(self._saved_best, self.state.best_step)
+        self._saved_best = self.state.best_step
+        files = self.snapshot.take(keep=self.main)
         scaler = self.accelerator.scaler
         if self.main:
             state = {

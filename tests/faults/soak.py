@@ -54,14 +54,18 @@ def steps_of(minutes: float, folder: Path, corpora: list[Path], rate: float) -> 
 
 
 def main() -> None:
-    """Runs both and says whether they are the same."""
+    """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--kill_every", type=float, default=60, help="seconds, in the mean")
     parser.add_argument("--corpus", type=Path, nargs="+", help="folders of built corpora; made-up ones if none")
     parser.add_argument("--sampling_rate", type=float, default=100)
     parser.add_argument("--output", type=Path, default=Path("build/soak"))
-    arguments = parser.parse_args()
+    run(parser.parse_args())
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Kills one run and not the other, and compares them."""
     arguments.output.mkdir(parents=True)
     corpora = arguments.corpus or build_mixture(arguments.output / "corpora")
     steps = steps_of(arguments.minutes, arguments.output, corpora, arguments.sampling_rate)
@@ -82,7 +86,9 @@ def main() -> None:
     assert status == 0, f"see {broken}.log"
     assert unbroken.wait() == 0, f"see {whole}.log"
     print(f"s4-jepa, {len(corpora)} corpora, {steps:,} steps of {RUN['batch_size']} crops in {minutes:.1f} minutes")
-    print(f"{kills} kills at random moments; weights and {steps:,} rows of the log the same: {same_run(broken, whole)}")
+    same = same_run(broken, whole)
+    print(f"{kills} kills at random moments; weights and {steps:,} rows of the log the same: {same}")
+    assert same and kills
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ class Objective(nn.Module):
 
     fields: ClassVar[type[ObjectiveFields]] = ObjectiveFields
     backbone_defaults: ClassVar[dict[str, Any]] = {}
+    uses_labels: ClassVar[bool] = False
 
     def __init__(self, config: BackboneConfig, backbone: Backbone):
         super().__init__()

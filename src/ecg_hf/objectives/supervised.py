@@ -19,6 +19,7 @@ class Supervised(Objective):
 
     fields: ClassVar[type[ObjectiveFields]] = ObjectiveFields
     backbone_defaults: ClassVar[dict[str, Any]] = {"problem_type": "multi_label_classification"}
+    uses_labels: ClassVar[bool] = True
 
     def __init__(self, config: BackboneConfig, backbone: Backbone):
         super().__init__(config, backbone)
