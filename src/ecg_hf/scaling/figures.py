@@ -46,6 +46,7 @@ class _Gallery:
         self.sections: dict[str, list[str]] = {}
 
     def add(self, section: str, figure: "Figure", kind: str, *names: object) -> None:
+        """Saves a figure under its kind and names, and shows it in a section."""
         words = [kind, *(str(name) for name in names if name not in (None, "none", 0, ""))]
         path = self.folder / f"{re.sub(r'[^a-z0-9]+', '-', ' '.join(words).lower()).strip('-')}.png"
         self.folder.mkdir(parents=True, exist_ok=True)

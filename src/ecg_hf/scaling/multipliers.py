@@ -245,16 +245,16 @@ def solve_input(source: Source, place: int, log_loss: Values, others: Mapping[st
     low = np.full((len(theta), len(target)), data.min() - _REACH)
     high = np.full_like(low, data.max() + _REACH)
 
-    def excess(x: Values) -> Values:
+    def _excess(x: Values) -> Values:
         rows = [np.full_like(x, np.log(others.get(letter, 1.0)) - fit.frame.centre[number])
                 for number, letter in enumerate(fit.points.letters)]  # fmt: skip
         rows[place] = x
         return np.asarray(fit.law.evaluate(theta, np.stack(rows))[0] - target)
 
-    never, always = excess(high) >= 0, excess(low) <= 0
+    never, always = _excess(high) >= 0, _excess(low) <= 0
     for _ in range(_NUM_BISECTIONS):
         middle = (low + high) / 2
-        above = excess(middle) > 0
+        above = _excess(middle) > 0
         low, high = np.where(above, middle, low), np.where(above, high, middle)
     found = np.where(never, np.inf, np.where(always, -np.inf, (low + high) / 2))
     return np.asarray(found + fit.frame.centre[place])
