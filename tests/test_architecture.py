@@ -54,7 +54,7 @@ CHAINS = {
     "scaling": (
         "law power_laws kaplan saturating repeated broken shifted laws descent rows reading runs points result fitting "
         "intervals profiles choice flops multipliers joint crossing bottleneck loss_to_loss transfer frontier design "
-        "comparison"
+        "comparison study contrasts plots comparison_plots tables figures report"
     ).split()
 }
 ROOT = Path(ecg_hf.__file__).parent

@@ -198,8 +198,8 @@ def test_runs_that_failed_or_did_not_converge_are_said_in_the_fit():
     made[1] |= {"es_interior": False}
     made[2] |= {"lr_on_boundary": True}
     text = str(fitting.fit(RunTable.from_rows(made)))
-    assert "1 runs are not done and left out: 0 (failed)" in text
-    assert "1 runs were best at their last step" in text and "1 runs lies at the edge" in text
+    assert "not done and left out: 0 (failed)" in text
+    assert "perhaps not converged: 1 of 29 points" in text and "edge of its sweep: 1 of 29 points" in text
 
 
 def test_where_names_what_there_is():

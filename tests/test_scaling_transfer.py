@@ -181,7 +181,7 @@ def test_data_multiplier_and_transferred_data_equal_their_closed_forms():
     assert found.low < 4.8e4 < found.high
     with pytest.raises(ValueError, match="the law has N too; say at which value in `at`"):
         effective_data_transferred(a, 0.3, 10)
-    assert np.isnan(effective_data_transferred(scratch, 0.09, 10).value)
+    assert np.isinf(effective_data_transferred(scratch, 0.09, 10).value)
 
 
 def test_losses_that_do_not_fit_are_refused():

@@ -66,6 +66,7 @@ class _Descent:
         self.low, self.high = low, high
 
     def run(self, start: Values) -> tuple[Values, Values]:
+        """Goes down from every start until three steps in a row gain nothing."""
         theta = np.clip(start, self.low, self.high)
         residuals, gradient, objective = self._evaluate(theta, np.arange(len(theta)))
         damping, calm = np.full(len(theta), 1e-3), np.zeros(len(theta), dtype=np.intp)

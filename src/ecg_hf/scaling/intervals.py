@@ -51,13 +51,13 @@ class Estimate:
         interval = (
             "no interval" if np.isnan(self.low) else f"{100 * self.confidence:.0f} % {self.low:.3g} to {self.high:.3g}"
         )
-        undefined = f", undefined in {100 * self.share_undefined:.0f} % of replicates" if self.share_undefined else ""
+        undefined = f", undefined in {100 * self.share_undefined:.2g} % of replicates" if self.share_undefined else ""
         return f"{self.kind}: {number} ({interval}{undefined}){'; ' + self.note if self.note else ''}"
 
     def as_dict(self) -> dict[str, float | str | None]:
-        """Gives the fields for JSON, which has no NaN: what is undefined is None."""
+        """Gives the fields for JSON, which has no NaN (undefined is None) and no infinity ("inf")."""
         return {
-            name: None if isinstance(value, float) and not np.isfinite(value) else value
+            name: None if value != value else str(value) if isinstance(value, float) and np.isinf(value) else value
             for name, value in vars(self).items()
         }
 
@@ -144,7 +144,7 @@ def summarise(
     tails = np.array([(1 - confidence) / 2, (1 + confidence) / 2])
     if jackknife is not None:
         tails = _bca_tails(value, defined, jackknife, tails)
-    low, high = np.quantile(defined, tails)
+    low, high = np.quantile(defined, tails, method="linear" if np.isfinite(defined).all() else "nearest")
     return Estimate(kind, value, float(low), float(high), note, confidence, undefined)
 
 

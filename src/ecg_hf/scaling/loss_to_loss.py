@@ -270,13 +270,13 @@ def _least_distance(
         if name in given:
             ends[column] = (given[name] - 1e-12, given[name] + 1e-12)
 
-    def distances(z: Values) -> Values:
+    def _distances(z: Values) -> Values:
         above = np.maximum(np.exp(z[4:]) - z[2], 1e-12)
         return np.concatenate(
             [root * (z[4:] - np.log(x)), root * (np.log(z[3] + np.exp(z[0]) * above ** z[1]) - np.log(y))]
         )
 
-    def slopes(z: Values) -> Values:
+    def _slopes(z: Values) -> Values:
         above = np.maximum(np.exp(z[4:]) - z[2], 1e-12)
         part = np.exp(z[0]) * above ** z[1]
         unit = root / (z[3] + part)
@@ -290,7 +290,7 @@ def _least_distance(
     low = np.concatenate([[end[0] for end in ends], np.full(num, lowest - 1.0)])
     high = np.concatenate([[end[1] for end in ends], np.full(num, np.log(x.max()) + 1.0)])
     begin = np.clip(np.concatenate([first, np.log(x)]), low + 1e-13, high - 1e-13)
-    found = least_squares(distances, begin, slopes, bounds=(low, high), x_scale="jac", xtol=1e-12, ftol=1e-12)
+    found = least_squares(_distances, begin, _slopes, bounds=(low, high), x_scale="jac", xtol=1e-12, ftol=1e-12)
     return found.x[:4], found.fun
 
 

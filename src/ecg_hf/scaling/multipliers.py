@@ -110,7 +110,8 @@ def iso_loss(
         needed = solve_input(source, place, np.log(levels), others)
         found.append(needed if flops is None else np.log(flops[each](np.exp(needed))))
     num = min(len(found[0]), len(found[1]))
-    ratios = np.exp(found[1][:num] - found[0][:num])
+    with np.errstate(invalid="ignore"):
+        ratios = np.exp(found[1][:num] - found[0][:num])
     name = "compute multiplier" if flops is not None else f"iso-loss multiplier of {axis}"
     fixed = ", ".join(f"{letter} = {value:.4g}" for letter, value in others.items())
     names = (first.points.cell or "a", second.points.cell or "b")
@@ -121,7 +122,8 @@ def iso_loss(
     with np.errstate(all="ignore"):
         median = summarise(name, float(np.median(ratios[0])), np.median(ratios[1:], axis=1), note=note)
         ends = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
-        low, high = np.nanquantile(ratios[1:], ends, axis=0) if num > 1 else np.full((2, len(levels)), np.nan)
+        curves = np.nanquantile(ratios[1:], ends, axis=0, method="nearest") if num > 1 else None
+    low, high = curves if curves is not None else np.full((2, len(levels)), np.nan)
     inputs = np.exp(np.stack([found[0][0], found[1][0]]))
     return IsoLoss(name, axis, others, names, levels, inputs, ratios[0], low, high, median)
 
@@ -233,7 +235,8 @@ def solve_input(source: Source, place: int, log_loss: Values, others: Mapping[st
         others: The other inputs by letter.
 
     Returns:
-        Shape (1 + B, m), the fit first; NaN where no input within a millionfold of the data gives the loss.
+        Shape (1 + B, m), the fit first; infinite where no input up to a million times the data gives so low a loss,
+        minus infinite where every input gives a lower one.
     """
     fit = _fit(source)
     theta = np.vstack([fit.theta[None], source.theta]) if isinstance(source, Boot) else fit.theta[None]
@@ -242,18 +245,19 @@ def solve_input(source: Source, place: int, log_loss: Values, others: Mapping[st
     low = np.full((len(theta), len(target)), data.min() - _REACH)
     high = np.full_like(low, data.max() + _REACH)
 
-    def excess(x: Values) -> Values:
+    def _excess(x: Values) -> Values:
         rows = [np.full_like(x, np.log(others.get(letter, 1.0)) - fit.frame.centre[number])
                 for number, letter in enumerate(fit.points.letters)]  # fmt: skip
         rows[place] = x
         return np.asarray(fit.law.evaluate(theta, np.stack(rows))[0] - target)
 
-    reachable = (excess(low) > 0) & (excess(high) < 0)
+    never, always = _excess(high) >= 0, _excess(low) <= 0
     for _ in range(_NUM_BISECTIONS):
         middle = (low + high) / 2
-        above = excess(middle) > 0
+        above = _excess(middle) > 0
         low, high = np.where(above, middle, low), np.where(above, high, middle)
-    return np.asarray(np.where(reachable, (low + high) / 2, np.nan) + fit.frame.centre[place])
+    found = np.where(never, np.inf, np.where(always, -np.inf, (low + high) / 2))
+    return np.asarray(found + fit.frame.centre[place])
 
 
 def _overlap(a: Fit, b: Fit, axis: str, others: Mapping[str, float]) -> Values:

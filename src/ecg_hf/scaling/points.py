@@ -149,7 +149,8 @@ def _find(there: list[Any], names: tuple[str, ...]) -> str:
 
 
 def _of_table(table: RunTable, wanted: tuple[str, ...], y: str) -> Points:
-    done = table.done()
+    # sorted, so that laws of one set of runs have one order whatever the evaluation
+    done = replace(table, rows=tuple(sorted(table.done().rows, key=lambda row: (row.run_id, row.probe_seed or 0))))
     for what, kinds in (
         ("evaluation", {row.evaluation for row in done.rows}),
         ("family, paradigm and objective", {(row.family, row.paradigm, row.objective) for row in done.rows}),
@@ -218,13 +219,14 @@ def _loss_name(row: RunRow) -> str:
 
 
 def _notes(table: RunTable, done: RunTable) -> tuple[str, ...]:
-    found = []
+    found, num = [], len({row.run_id for row in done.rows})
     if table.unfinished():
-        found.append(f"{len(table.unfinished())} runs are not done and left out: {', '.join(table.unfinished())}")
+        names = ", ".join(table.unfinished())
+        found.append(f"not done and left out: {names}")
     last = {row.run_id for row in done.rows if row.es_interior is False}
     if last:
-        found.append(f"{len(last)} runs were best at their last step, so may not have converged")
+        found.append(f"best at the last step, so perhaps not converged: {len(last)} of {num} points")
     edge = {row.run_id for row in done.rows if row.lr_on_boundary}
     if edge:
-        found.append(f"the learning rate of {len(edge)} runs lies at the edge of its sweep")
+        found.append(f"learning rate at the edge of its sweep: {len(edge)} of {num} points")
     return tuple(found)

@@ -86,10 +86,13 @@ class PowerLaws(Law):
 
 def _apart(exponents: Values) -> list[int]:
     """Picks grid points, best first, that are not neighbours of one already picked: other valleys, not other steps."""
+    places = np.log(exponents)
+    left = np.ones(len(places), dtype=bool)
     picked: list[int] = []
-    for row, point in enumerate(np.log(exponents)):
-        if all(np.abs(point - np.log(exponents[other])).max() > 0.15 for other in picked):
-            picked.append(row)
+    while left.any():
+        first = int(np.argmax(left))
+        picked.append(first)
+        left &= np.abs(places - places[first]).max(axis=1) > 0.15
     return picked
 
 

@@ -5,13 +5,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import chi2
 
-from ecg_hf.scaling.fitting import dispersion, pose, solve
+from ecg_hf.scaling.fitting import Problem, dispersion, pose, solve
 from ecg_hf.scaling.intervals import CONFIDENCE
 from ecg_hf.scaling.law import Values
 from ecg_hf.scaling.result import Fit
 
-_NUM_GRID = 61
-_NUM_STARTS = 8
+_NUM_GRID = 51
+_NUM_COARSE = 41
+_WIDE = 4.0  # how far beyond the limit the drawn grid reaches
+_NUM_STARTS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +56,7 @@ def profile(fit: Fit, name: str, num: int = _NUM_GRID, confidence: float = CONFI
     Args:
         fit: To profile.
         name: Letter of a level, an exponent, or an amplitude whose exponents are given.
-        num: How many values.
+        num: How many values; odd, so that the fit's is the middle one.
         confidence: Of the interval.
 
     Raises:
@@ -67,37 +69,51 @@ def profile(fit: Fit, name: str, num: int = _NUM_GRID, confidence: float = CONFI
     if name not in law.parameters or name in fit.fixed:
         free = [each for each in law.parameters if each not in fit.fixed]
         raise ValueError(f"cannot profile {name!r}; the parameters sought were {', '.join(free)}")
+    num += 1 - num % 2
     if name in law.offsets({each: np.ones(1) for each in law.parameters}, fit.frame):
         raise ValueError(f"cannot profile the amplitude {name}, which means nothing without its exponent; profile that")
     column = law.parameters.index(name)
+    middle = float(np.clip(fit.theta[column], problem.low[column], problem.high[column]))
+    limit, noise = float(chi2.ppf(confidence, 1)), _noise(problem, fit)
+    working = _grid(middle, float(problem.low[column]), float(problem.high[column]), _NUM_COARSE)
+    rise = 2 * (_along(problem, fit, column, working) - fit.objective) / noise
+    near = np.flatnonzero(rise < _WIDE * limit)
+    low, high = working[[max(near[0] - 1, 0), min(near[-1] + 1, len(working) - 1)]]
+    working = _grid(middle, float(low), float(high), num)
+    objective = _along(problem, fit, column, working)
+    deviance = 2 * (objective - min(fit.objective, float(objective.min()))) / noise
     unit = law.unit(name, fit.frame) if name in law.levels else 1.0
-    working = _grid(fit, float(problem.low[column]), float(problem.high[column]), column, num)
-    held = np.repeat(np.eye(len(fit.theta))[column][None] > 0, num, axis=0)
-    starts = np.vstack([fit.theta[None], problem.starts(_NUM_STARTS)])
-    objective = np.full(num, np.inf)
-    for start in starts:
-        low, high = (np.where(held, working[:, None], side) for side in (problem.low, problem.high))
-        part = replace(problem, low=low, high=high)
-        objective = np.minimum(objective, solve(part, np.where(held, working[:, None], start), fit.delta)[1])
-    least = min(fit.objective, float(objective.min()))
-    noise = dispersion(problem, fit.theta, fit.delta) or np.finfo(float).tiny
-    # for least squares this is n - p times the share by which the sum of squares rises
-    inside = np.average(np.abs(fit.residuals) <= fit.delta, weights=fit.weights)
-    deviance = 2 * (objective - least) / (noise * max(float(inside), 1 / fit.num_points))
     grid = working * unit if name in law.levels or name in law.exponents else np.exp(working)
-    limit = float(chi2.ppf(confidence, 1))
-    place = int(np.argmin(np.abs(working - fit.theta[column])))
-    low_end, open_low = _end(grid[: place + 1][::-1], deviance[: place + 1][::-1], limit)
+    place = num // 2
+    low_end, open_low = _end(grid[place::-1], deviance[place::-1], limit)
     high_end, open_high = _end(grid[place:], deviance[place:], limit)
     return Profile(fit, name, grid, deviance, low_end, high_end, open_low, open_high, confidence)
 
 
-def _grid(fit: Fit, low: float, high: float, column: int, num: int) -> Values:
-    """Spreads values over the bounds, most of them near the fit's, which is one."""
-    middle = float(np.clip(fit.theta[column], low, high))
+def _along(problem: Problem, fit: Fit, column: int, working: Values) -> Values:
+    """Gives the least objective with one coordinate held at each value, from the fit and from other valleys."""
+    starts = np.vstack([fit.theta[None], problem.starts(_NUM_STARTS)])
+    held = np.eye(len(fit.theta))[column] > 0
+    low, high = (
+        np.tile(np.where(held, working[:, None], side), (len(starts), 1)) for side in (problem.low, problem.high)
+    )
+    begin = np.where(held, working[:, None], starts[:, None]).reshape(-1, len(fit.theta))
+    objective = solve(replace(problem, low=low, high=high), begin, fit.delta)[1]
+    return np.asarray(objective.reshape(len(starts), -1).min(axis=0))
+
+
+def _noise(problem: Problem, fit: Fit) -> float:
+    """Gives what the objective rises by chance; of least squares, the variance of the residuals."""
+    inside = float(np.average(np.abs(fit.residuals) <= fit.delta, weights=fit.weights))
+    found = dispersion(problem, fit.theta, fit.delta) * max(inside, 1 / fit.num_points)
+    return max(found, float(np.finfo(float).tiny))
+
+
+def _grid(middle: float, low: float, high: float, num: int) -> Values:
+    """Spreads values over an interval, denser near the middle, which is one of them."""
     high = min(high, middle + 8 * max(abs(middle), 0.1)) if high > 1e6 else high
-    ramp = np.linspace(0, 1, num // 2 + 1)[1:] ** 2
-    return np.concatenate([(middle - (middle - low) * ramp)[::-1], [middle], middle + (high - middle) * ramp])[:num]
+    ramp = np.linspace(0, 1, num // 2 + 1)[1:] ** 1.5
+    return np.concatenate([(middle - (middle - low) * ramp)[::-1], [middle], middle + (high - middle) * ramp])
 
 
 def _end(grid: Values, deviance: Values, limit: float) -> tuple[float, bool]:

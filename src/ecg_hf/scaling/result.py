@@ -14,6 +14,11 @@ from ecg_hf.scaling.points import Points
 from ecg_hf.version import VERSION
 
 ENOUGH_STARTS = 3
+GRAVE = (
+    "unstable",
+    "at bound",
+    "unidentified",
+)  # how the flags of a fit begin that say more than a remark on its points
 
 
 @dataclass(frozen=True, eq=False)

@@ -252,6 +252,9 @@ def _aggregate(rows: tuple[RunRow, ...], noise: float | None) -> RunRow:
         "n_seeds": len(runs),
         "seed_sd": spread,
     }
-    own = ("lr", "lr_on_boundary", "es_interior", "examples_seen", "epochs")
+    # one seed that did not converge taints the mean of all
+    changes |= {"es_interior": False} if any(row.es_interior is False for row in rows) else {}
+    changes |= {"lr_on_boundary": True} if any(row.lr_on_boundary for row in rows) else {}
+    own = {"lr", "lr_on_boundary", "es_interior", "examples_seen", "epochs"} - set(changes)
     mixed = {name: None for name in own if len({getattr(row, name) for row in rows}) > 1}
     return rows[0].changed(changes | mixed)

@@ -1,0 +1,237 @@
+"""The report of a study: Markdown, JSON, figures, and the section for a model card."""
+
+from pathlib import Path
+from typing import Any
+
+from ecg_hf.files import write_json
+from ecg_hf.scaling.contrasts import Contrast, Contrasts, Transfer
+from ecg_hf.scaling.figures import draw_study
+from ecg_hf.scaling.result import GRAVE
+from ecg_hf.scaling.study import VARIED, CellLaw, Evaluation, Study
+from ecg_hf.scaling.tables import (
+    bottleneck_table,
+    choices_table,
+    contrasts_table,
+    frontier_table,
+    holdouts_table,
+    kappa_ratios_table,
+    laws_table,
+    profiles_table,
+    runs_table,
+    sensitivity_table,
+    transfers_table,
+)
+from ecg_hf.scaling.transfer import DEFINITIONS
+from ecg_hf.version import VERSION
+
+WORDING = (
+    "`ecg_hf.scaling` implements standard neural and loss-to-loss scaling-law estimators for the kind of study "
+    "reported in arXiv:2605.17276. We had no access to that study's code, data (CODE is restricted) or full protocol; "
+    "grids, objectives and the efficiency definitions are ours. We do not reproduce its numbers."
+)
+
+
+def write_report(study: Study, contrasts: Contrasts, folder: Path) -> Path:
+    """Writes report.md, report.json, card_section.md and, where Matplotlib is installed, plots/*.png.
+
+    Args:
+        study: With its laws.
+        contrasts: Of its cells.
+        folder: Where to write; made if needed.
+
+    Returns:
+        The path of report.md.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = draw_study(study, contrasts, folder / "plots")
+    path = folder / "report.md"
+    path.write_text(_report(study, contrasts, figures), encoding="utf-8")
+    write_json(folder / "report.json", as_dict(study, contrasts))
+    (folder / "card_section.md").write_text(card_section(study, contrasts), encoding="utf-8")
+    return path
+
+
+def as_dict(study: Study, contrasts: Contrasts) -> dict[str, Any]:
+    """Gives every number of the report, ready for JSON."""
+    return {
+        "ecg_hf": VERSION,
+        "wording": WORDING,
+        "num_replicates": study.num_replicates,
+        "seed": study.seed,
+        "size": study.table.size,
+        "data": study.table.data,
+        "unfinished": list(study.table.unfinished()),
+        "missing": study.missing,
+        "laws": [_law(each) for each in study.each()],
+        "contrasts": [_pair(pair) for pair in contrasts.pairs],
+        "transfers": [_transfer(each) for each in contrasts.transfers],
+        "kappa_ratios": [[*names, ratio.as_dict()] for *names, ratio in contrasts.kappa_ratios],
+    }
+
+
+def _pair(pair: Contrast) -> dict[str, Any]:
+    return {
+        "evaluation": list(pair.a.evaluation),
+        "a": pair.a.name,
+        "b": pair.b.name,
+        "axis": pair.axis,
+        "headline": pair.headline.as_dict() if pair.headline else None,
+        "doubt": pair.doubt,
+        "iso_loss": pair.iso.median.as_dict() if pair.iso else None,
+        "joint_multiplier": pair.joint.estimate.as_dict() if pair.joint else None,
+        "joint_p_value": pair.joint.p_value if pair.joint else None,
+        "compute_multiplier": pair.compute.median.as_dict() if pair.compute else None,
+        "grid_multiplier": pair.grid.median.as_dict() if pair.grid else None,
+        "exponent_ratio": pair.ratio.as_dict() if pair.ratio else None,
+        "crossover": str(pair.crossing) if pair.crossing else None,
+        "refused": pair.refused,
+    }
+
+
+def _transfer(each: Transfer) -> dict[str, Any]:
+    return {
+        "cell": each.y.name,
+        "from": list(each.x.evaluation),
+        "to": list(each.y.evaluation),
+        "two_stage": {name: value.as_dict() for name, value in each.law.estimates.items()} if each.law else None,
+        "joint": {name: value.as_dict() for name, value in each.joint.estimates.items()} if each.joint else None,
+        "one_curve": each.collapse.collapses if each.collapse else None,
+        "collapse_p_value": each.collapse.p_value if each.collapse else None,
+        "elasticity": each.elasticity.as_dict() if each.elasticity else None,
+        "refused": each.refused,
+    }
+
+
+def _law(law: CellLaw) -> dict[str, Any]:
+    return {
+        "cell": list(law.cell),
+        "evaluation": list(law.evaluation),
+        "why": law.why,
+        "fit": law.fit.as_dict(),
+        "intervals": {name: law.boot.estimate(name).as_dict() for name in law.fit.params},
+        "intervals_bca": {name: law.boot.estimate(name, "bca").as_dict() for name in law.fit.params},
+        "replicates_failed": law.boot.num_failed,
+        "replicates_at_bound": law.boot.at_bound,
+        "profiles": {p.name: [p.low, p.high, p.open_low, p.open_high] for p in law.profiles},
+        "choices": [
+            {"form": c.form, "delta_aicc": _finite(c.delta_aicc), "bic": _finite(c.bic), "loo": c.loo}
+            for c in law.choices
+        ],
+        "holdouts": {held.by: held.errors.tolist() for held in law.holdouts},
+        "not_held_out": law.refused,
+        "sensitivity": {text: {n: _finite(v) for n, v in p.items()} for text, p in law.sensitivity.items()},
+        "bottleneck": law.bottleneck.limit if law.bottleneck else None,
+        "share_d": law.bottleneck.share_d.as_dict() if law.bottleneck else None,
+    }
+
+
+def _finite(value: float) -> float | str:
+    return value if abs(value) < float("inf") else str(value)
+
+
+def _report(study: Study, contrasts: Contrasts, figures: dict[str, list[str]]) -> str:
+    unfinished = study.table.unfinished()
+    parts = [
+        "# Scaling study",
+        f"> {WORDING}",
+        f"Intervals are 95 % percentile intervals of {study.num_replicates} bootstrap replicates over runs, all seeds "
+        "of a configuration together, unless a table says otherwise. `docs/scaling.md` explains every quantity.",
+        "## Runs",
+        runs_table(study),
+        f"Not done and left out: {', '.join(unfinished)}." if unfinished else "",
+        "## Read this first",
+        _flags(study),
+    ]
+    for evaluation, laws in study.laws.items():
+        parts += _evaluation(evaluation, list(laws.values()), figures.get(str(evaluation), []))
+    parts += _comparisons(contrasts, figures)
+    fronts = [law for law in study.each() if law.frontier is not None and law.evaluation[1] == "id"]
+    if fronts:
+        parts += ["## Frontier of compute", *figures.get("frontier", [])]
+        parts += [frontier_table(law.name, law.frontier) for law in fronts if law.frontier is not None]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _flags(study: Study) -> str:
+    """Lists every flag once, the gravest first, with the laws that have it."""
+    lines = [f"- **no law**: {text}" for text in study.missing]
+    lines += [f"- **{law.name}, {law.evaluation[0]}**: {law.why}" for law in study.each() if law.why != VARIED]
+    places: dict[str, dict[str, list[str]]] = {}
+    for law in study.each():
+        for flag in law.fit.flags:
+            places.setdefault(flag, {}).setdefault(law.name, []).append(str(law.evaluation[0]))
+    for flag in sorted(places, key=lambda flag: not flag.startswith(GRAVE)):
+        where = "; ".join(f"{cell} ({', '.join(names)})" for cell, names in places[flag].items())
+        lines.append(f"- **{flag}**: {where}")
+    return "\n".join(lines) or "No fit is unstable, at a bound or unidentified; every run is done and converged."
+
+
+def _evaluation(evaluation: Evaluation, laws: list[CellLaw], figures: list[str]) -> list[str]:
+    title = f"## {evaluation[2]} of {evaluation[0]} ({evaluation[1]})"
+    if evaluation[3] != "none":
+        title += f", {evaluation[3]} probe" + (f" on {evaluation[4]:g} records" if evaluation[4] else "")
+    forms = sorted({f"{law.fit.form}: `{law.fit.law.formula}`" for law in laws})
+    return [
+        title,
+        "; ".join(forms) + ".",
+        laws_table(laws),
+        *figures,
+        "### How far to trust it",
+        "The largest runs, predicted from the others:",
+        holdouts_table(laws),
+        "Limits of the data; an open profile says that no value on that side is refused:",
+        profiles_table(laws),
+        "Other forms, least AICc first:",
+        choices_table(laws),
+        "Other choices in fitting:",
+        sensitivity_table(laws),
+        "What limits the loss at the largest N and D:" if any(law.bottleneck for law in laws) else "",
+        bottleneck_table(laws) if any(law.bottleneck for law in laws) else "",
+    ]
+
+
+def _comparisons(contrasts: Contrasts, figures: dict[str, list[str]]) -> list[str]:
+    parts = []
+    if contrasts.pairs:
+        parts += [
+            "## Comparisons of cells",
+            "A multiplier of 2 says that the first named cell needs twice as much as the second for the same loss. An "
+            "exponent ratio is no multiplier. Maxima over a curve are biased outwards and are not given.",
+            contrasts_table(contrasts),
+            *figures.get("iso-loss", []),
+            "\n".join(
+                f"- {p.a.evaluation[0]}, {p.a.name} (a) and {p.b.name} (b): {p.crossing}" for p in contrasts.pairs
+            ),
+            "\n".join(f"- {p.a.name} and {p.b.name}: {text}" for p in contrasts.pairs for text in p.refused),
+        ]
+    if contrasts.transfers:
+        parts += [
+            "## Transfer",
+            "\n".join(f"- `{name}`: {text}" for name, text in DEFINITIONS.items()),
+            "Where no single curve exists, kappa depends on which runs were trained and must not be quoted.",
+            transfers_table(contrasts),
+            *figures.get("transfer", []),
+            "\n".join(f"- {t.y.name}: {text}" for t in contrasts.transfers for text in t.refused),
+        ]
+    if contrasts.kappa_ratios:
+        parts.append(kappa_ratios_table(contrasts))
+    return parts
+
+
+def card_section(study: Study, contrasts: Contrasts) -> str:
+    """Writes the section of a model card: laws with intervals, held-out error, flags, and whose numbers they are."""
+    inside = [law for law in study.each() if law.evaluation[1] == "id"] or list(study.each())
+    held = [
+        f"{law.name}: {', '.join(f'{each.by} {100 * each.largest_error:+.1f} %' for each in law.holdouts) or 'none'}"
+        for law in inside
+    ]
+    parts = [
+        "## Scaling",
+        laws_table(inside),
+        f"Prediction of the largest runs from the others, largest error: {'; '.join(held)}.",
+    ]
+    flags = [f"{law.name}: {flag}" for law in inside for flag in law.fit.flags]
+    parts += ["Caveats:", "\n".join(f"- {flag}" for flag in flags)] if flags else []
+    heads = [f"- {pair.a.evaluation[0]}: {pair.headline}" for pair in contrasts.pairs if pair.headline is not None]
+    parts += ["Comparisons of cells:", "\n".join(heads)] if heads else []
+    return "\n\n".join([*parts, WORDING]) + "\n"

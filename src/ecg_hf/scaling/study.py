@@ -1,0 +1,247 @@
+"""A whole study: the law of every cell on every evaluation, with all that says how far to trust it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from ecg_hf.scaling.bottleneck import Bottleneck, bottleneck
+from ecg_hf.scaling.choice import Choice, Holdout, compare, holdout
+from ecg_hf.scaling.fitting import fit
+from ecg_hf.scaling.flops import FlopsModel
+from ecg_hf.scaling.frontier import Frontier, frontier
+from ecg_hf.scaling.intervals import Boot, bootstrap
+from ecg_hf.scaling.profiles import Profile, profile
+from ecg_hf.scaling.result import Fit
+from ecg_hf.scaling.rows import METRICS, RunRow
+from ecg_hf.scaling.runs import RunTable
+
+Evaluation = tuple[Any, ...]
+Cell = tuple[str, str, str]
+
+FORMS = ("chinchilla", "tied", "kaplan")
+LINES = ("pow+E", "pow")
+_PROFILED = ("E", "alpha", "beta")
+_NUM_BUDGETS = 12
+VARIED = "varied in N and D"
+
+
+@dataclass(frozen=True, eq=False)
+class CellLaw:
+    """The law of one cell on one evaluation.
+
+    Args:
+        cell: Family, paradigm and objective.
+        evaluation: As `RunRow.evaluation`.
+        table: Its rows.
+        boot: Of the law that is reported.
+        choices: All forms that could be fitted, the best by AICc first.
+        holdouts: Predictions of the largest runs.
+        refused: Why a largest run could not be held out, one sentence each.
+        profiles: Of the constant and the exponents.
+        sensitivity: Parameters under other choices, by what was changed.
+        bottleneck: What limits the loss; None for a law of one input.
+        frontier: Of compute; None without costs.
+        why: Why the law is of these inputs.
+    """
+
+    cell: Cell
+    evaluation: Evaluation
+    table: RunTable
+    boot: Boot
+    choices: list[Choice]
+    holdouts: list[Holdout]
+    refused: list[str]
+    profiles: list[Profile]
+    sensitivity: dict[str, dict[str, float]]
+    bottleneck: Bottleneck | None
+    frontier: Frontier | None
+    why: str
+
+    @property
+    def fit(self) -> Fit:
+        """The law that is reported."""
+        return self.boot.fit
+
+    @property
+    def name(self) -> str:
+        """Names the cell."""
+        return " ".join(dict.fromkeys(self.cell))
+
+
+@dataclass(eq=False)
+class Study:
+    """The laws of a run table.
+
+    Args:
+        table: All rows.
+        laws: By evaluation and cell.
+        missing: Why a cell has no law on an evaluation.
+        num_replicates: Of each bootstrap.
+        seed: Of the bootstraps.
+    """
+
+    table: RunTable
+    laws: dict[Evaluation, dict[Cell, CellLaw]] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    num_replicates: int = 1000
+    seed: int = 0
+
+    def each(self) -> Iterator[CellLaw]:
+        """Goes through all laws."""
+        for laws in self.laws.values():
+            yield from laws.values()
+
+
+def analyse(
+    table: RunTable,
+    *,
+    form: str = "chinchilla",
+    num_replicates: int = 1000,
+    seed: int = 0,
+    say: Callable[[str], None] = lambda text: None,
+) -> Study:
+    """Fits every cell on every evaluation whose metric is a loss, and on the mean of the normalised entropies.
+
+    Args:
+        table: All runs of the study.
+        form: Of the law of N and D that is reported, the same for all cells; others are compared with it. A cell
+            whose runs vary only one of the two gets "pow+E" of that one, and the report says so.
+        num_replicates: Of each bootstrap.
+        seed: Of all bootstraps, so that laws of the same runs have the same resamples.
+        say: Takes a line of progress.
+    """
+    study = Study(table, num_replicates=num_replicates, seed=seed)
+    for evaluation, part in _evaluations(table).items():
+        for cell, mine in _cells(part).items():
+            try:
+                law = _analyse_cell(cell, evaluation, mine, form, study)
+            except ValueError as error:
+                study.missing.append(f"{' '.join(dict.fromkeys(cell))}, {evaluation[2]} of {evaluation[0]}: {error}")
+                continue
+            study.laws.setdefault(evaluation, {})[cell] = law
+            say(str(law.fit))
+    return study
+
+
+def _cells(table: RunTable) -> dict[Cell, RunTable]:
+    """Splits by family, paradigm and objective, seeds made one point where they are known."""
+    rows: dict[Cell, list[RunRow]] = {}
+    for row in table.rows:
+        rows.setdefault((row.family, row.paradigm, row.objective or ""), []).append(row)
+    parts = {cell: replace(table, rows=tuple(mine)) for cell, mine in rows.items()}
+    seeds = any(row.seed is not None for row in table.rows)
+    return {cell: part.aggregate_seeds() if seeds else part for cell, part in parts.items()}
+
+
+def _evaluations(table: RunTable) -> dict[Evaluation, RunTable]:
+    """Splits by evaluation, and adds the macro average of each group that has several tasks in normalised entropy."""
+    parts = {key: part for key, part in table.evaluations().items() if METRICS[str(key[2])]}
+    for group in ("ood_seen", "ood_unseen"):
+        tasks = {row.eval_id for row in table.done().rows if row.eval_group == group and row.metric == "ne"}
+        if len(tasks) > 1:
+            parts |= table.macro(group).evaluations()
+    return parts
+
+
+def _analyse_cell(cell: Cell, evaluation: Evaluation, table: RunTable, form: str, study: Study) -> CellLaw:
+    fitted, mine, why = _fit_cell(table, form)
+    boot = bootstrap(fitted, study.num_replicates, seed=study.seed)
+    letters = fitted.points.letters
+    holdouts, refused = [], []
+    for letter in letters:
+        try:
+            holdouts.append(holdout(fitted, f"largest {letter}"))
+        except ValueError as error:
+            refused.append(f"held out largest {letter}: {error}")
+    free = [name for name in fitted.params if name in _PROFILED and name not in fitted.fixed]
+    return CellLaw(
+        cell,
+        evaluation,
+        mine,
+        boot,
+        compare([fitted, *_others(mine, fitted)]),
+        holdouts,
+        refused,
+        [profile(fitted, name) for name in free],
+        _sensitivity(mine, fitted),
+        bottleneck(boot) if letters == ("N", "D") else None,
+        _frontier(mine, boot) if letters == ("N", "D") else None,
+        why,
+    )
+
+
+def _fit_cell(table: RunTable, form: str) -> tuple[Fit, RunTable, str]:
+    """Fits the law of N and D, or where the runs do not allow it a law of one, at the largest value of the other."""
+    try:
+        return fit(table, form), table, VARIED
+    except ValueError as error:
+        reason = str(error)
+    for letter, kept in (("N", table.data), ("D", table.size)):
+        largest = float(table.column(kept).max())
+        part = table.where(kept, largest)
+        try:
+            return (
+                fit(part, LINES[0], x=(letter,)),
+                part,
+                f"of {letter} alone, at {kept} = {largest:.4g}, because {reason}",
+            )
+        except ValueError:
+            continue
+    raise ValueError(reason)
+
+
+def _others(table: RunTable, fitted: Fit) -> list[Fit]:
+    """Fits the other forms of the same inputs; one that the runs do not allow is not among the choices."""
+    found = []
+    x = fitted.points.letters
+    for form in FORMS if len(x) == 2 else LINES:
+        if form == fitted.form:
+            continue
+        try:
+            found.append(fit(table, form, x=x))
+        except ValueError:
+            continue
+    if len(x) == 1 and np.isfinite(fitted.points.chance) and fitted.num_points > 5:
+        found.append(fit(table, "saturating", x=x, fix={"L0": fitted.points.chance}))
+    return found
+
+
+def _sensitivity(table: RunTable, fitted: Fit) -> dict[str, dict[str, float]]:
+    """Repeats the fit under choices that a reader may have made otherwise."""
+    x = fitted.points.letters
+    found = {"as reported": fitted.params}
+    for text, delta in (("delta 0.001, as in the literature", 1e-3), ("least squares", np.inf)):
+        found[text] = fit(table, fitted.form, x=x, delta=delta).params
+    kept = {
+        "without runs that may not have converged": table.filter(lambda row: row.es_interior is not False),
+        "without learning rates at the edge": table.filter(lambda row: not row.lr_on_boundary),
+    }
+    for text, part in kept.items():
+        if len(part) == len(table):
+            continue
+        try:
+            found[text] = fit(part, fitted.form, x=x).params
+        except ValueError as error:
+            found[f"{text}: {error}"] = {}
+    return found
+
+
+def _frontier(table: RunTable, boot: Boot) -> Frontier | None:
+    """Spends what the cell's cheapest to dearest runs cost, with the epochs and records that they had."""
+    seen, flops = table.column("examples_seen"), table.column("flops_fwd")
+    if not (np.isfinite(seen).all() and np.isfinite(flops).all()):
+        return None
+    model = FlopsModel.of(table)
+    spent = model.training(table.column(table.size), seen)
+    amounts = table.column(table.data)
+    budgets = np.geomspace(spent.min(), spent.max(), _NUM_BUDGETS)
+    return frontier(
+        boot,
+        model,
+        budgets.tolist(),
+        epochs=float(np.median(seen / amounts)),
+        max_data=float(amounts.max()),
+        extrapolate=True,
+    )
