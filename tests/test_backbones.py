@@ -150,6 +150,9 @@ def test_a_signal_of_another_shape_or_type_is_refused(name):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # inductor itself uses it, torch 2.13
+@pytest.mark.filterwarnings(
+    "ignore:.*should not be instantiated:DeprecationWarning"
+)  # torch 2.13's compiler itself does
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("causal", [False, True])
 def test_compiled_in_one_graph_it_gives_the_same(name, causal):

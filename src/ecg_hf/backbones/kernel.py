@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from transformers import initialization as init
 
 from ecg_hf.backbones.base import Drawn
+from ecg_hf.backbones.chunks import mix_chunks
 from ecg_hf.backbones.dynamics import bilinear, hippo_legs, impulse_response
+from ecg_hf.backbones.spectral import convolve
 
 # Tokens of a chunk: 32 and 50 were the fastest of 32, 50 and 64 at 300, 1250 and 2500 tokens on one CPU core.
 CHUNK = 32
@@ -33,39 +35,47 @@ def _full_operators(state: Tensor, drive: Tensor, num_tokens: int) -> tuple[Tens
     return (impulse_response(state, drive, num_tokens),)
 
 
-class _Frozen:
-    """Operators, and the dynamics they were built from: says, mostly without reading these, whether they still hold."""
+class _Kept:
+    """What was built from some tensors, and their values then: says whether it still holds."""
 
-    def __init__(self, key: tuple[int, torch.dtype], dynamics: tuple[Tensor, ...], operators: tuple[Tensor, ...]):
+    def __init__(self, key: tuple[int, torch.dtype], sources: tuple[Tensor, ...], operators: tuple[Tensor, ...]):
         self.key = key
         self.operators = operators
-        self.values = [tensor.clone() for tensor in dynamics]
-        self._mark(dynamics)
+        self.values = [tensor.clone() for tensor in sources]
+        self._mark(sources)
 
-    def _mark(self, dynamics: tuple[Tensor, ...]) -> None:
-        self.dynamics = dynamics
-        self.versions = _versions(dynamics)
+    def _mark(self, sources: tuple[Tensor, ...]) -> None:
+        self.sources = sources
+        self.versions = _versions(sources)
 
-    def holds(self, key: tuple[int, torch.dtype], dynamics: tuple[Tensor, ...]) -> bool:
-        """Says whether the operators are those of `key` and of dynamics that have the same values as before."""
-        if key != self.key:
+    def holds(self, key: tuple[int, torch.dtype], sources: tuple[Tensor, ...]) -> bool:
+        """Says whether the operators are those of `key` and of sources that have the same values as before."""
+        pairs = list(zip(self.values, sources, strict=True))
+        if key != self.key or any(
+            (old.device, old.dtype, old.shape) != (new.device, new.dtype, new.shape) for old, new in pairs
+        ):
             return False
-        same = all(old is new for old, new in zip(self.dynamics, dynamics, strict=True))
-        if same and self.versions and self.versions == _versions(dynamics):
+        if sources[0].is_cpu:
+            return all(torch.equal(old, new) for old, new in pairs)
+        same = all(old is new for old, new in zip(self.sources, sources, strict=True))
+        if same and self.versions and self.versions == _versions(sources):
             return True
-        pairs = list(zip(self.values, dynamics, strict=True))
-        if any(old.device != new.device or old.dtype != new.dtype or old.shape != new.shape for old, new in pairs):
-            return False
         # Data-parallel training may write every buffer before every step, mostly with what it held already: the host
         # then waits once.
         if torch.stack([(old != new).any() for old, new in pairs]).any():
             return False
-        self._mark(dynamics)
+        self._mark(sources)
         return True
 
 
 def _versions(tensors: tuple[Tensor, ...]) -> list[int]:
     return [] if any(tensor.is_inference() for tensor in tensors) else [tensor._version for tensor in tensors]
+
+
+def channels_first(tokens: Tensor) -> Tensor:
+    """Turns tokens (B, N, D) into the signals of a state space, (D, B, N)."""
+    # Transposing two axes that are one block each is twice as fast as permuting three.
+    return tokens.flatten(0, 1).t().contiguous().view(tokens.shape[2], *tokens.shape[:2])
 
 
 class StateSpace(Drawn):
@@ -116,7 +126,7 @@ class StateSpace(Drawn):
         self._set_dynamics("frequency", torch.empty(width, modes))
         self._set_dynamics("B", torch.empty(width, modes, 2))
         self._set_dynamics("P", torch.empty(width, modes, 2) if low_rank else None)
-        self._cache: dict[str, _Frozen] = {}
+        self._cache: dict[str, _Kept] = {}
 
     def _set_dynamics(self, name: str, tensor: Tensor | None) -> None:
         if self.trainable and tensor is not None:
@@ -173,54 +183,64 @@ class StateSpace(Drawn):
     ) -> tuple[Tensor, ...]:
         if self.trainable or torch.compiler.is_compiling():
             return tuple(part.to(dtype) for part in build(*self.discretise(), num_tokens))
-        key, dynamics = (num_tokens, dtype), self.dynamics()
-        kept = self._cache.get(build.__name__)
-        if kept is None or not kept.holds(key, dynamics):
+        key = (num_tokens, dtype)
+        return self._keep(
+            build.__name__,
+            key,
+            self.dynamics(),
+            lambda: tuple(part.to(dtype).contiguous() for part in build(*self.discretise(), num_tokens)),
+        )
+
+    def _keep(
+        self,
+        name: str,
+        key: tuple[int, torch.dtype],
+        sources: tuple[Tensor, ...],
+        build: Callable[[], tuple[Tensor, ...]],
+    ) -> tuple[Tensor, ...]:
+        kept = self._cache.get(name)
+        if kept is None or not kept.holds(key, sources):
             # A tensor made in inference mode could not be used in training later.
             with torch.inference_mode(False), torch.no_grad():
-                operators = tuple(part.to(dtype).contiguous() for part in build(*self.discretise(), num_tokens))
-                kept = self._cache[build.__name__] = _Frozen(key, dynamics, operators)
+                kept = self._cache[name] = _Kept(key, sources, build())
         return kept.operators
 
     def forward(self, signal: Tensor) -> Tensor:
         """Runs the map, D included, over (D, B, N), in float32 at least whatever autocast says."""
         with torch.autocast(signal.device.type, enabled=False):
             wide = signal.to(torch.promote_types(signal.dtype, torch.float32))
-            mixed = self.chunked(wide) if signal.is_cpu else self.spectral(wide)
+            mixed = self.chunked(wide) if signal.is_cpu and self._is_small() else self.spectral(wide)
         return mixed.to(signal.dtype)
+
+    def _is_small(self) -> bool:
+        """Says whether chunks are the faster form on a CPU: their work grows with the state, a transform's does not."""
+        return self.C.shape[0] * 2 * self.C.shape[2] <= CHUNK
 
     def spectral(self, signal: Tensor) -> Tensor:
         """Runs the map over (D, B, N) by one multiplication in the frequency domain."""
-        num_tokens = signal.shape[-1]
-        weights = self._two_sided(self.kernel(num_tokens))
-        # Negative lags stand at the end of a circle that is long enough for no token to meet another twice.
-        past, future = weights[:, num_tokens - 1 :], weights[:, : num_tokens - 1]
-        circle = torch.cat((past, torch.zeros_like(past[:, :1]), future), -1)
-        spectrum = torch.fft.rfft(signal, 2 * num_tokens) * torch.fft.rfft(circle)[:, None]
-        mixed: Tensor = torch.fft.irfft(spectrum, 2 * num_tokens)
-        return mixed[..., :num_tokens]
+        return convolve(signal, self._two_sided(self.kernel(signal.shape[-1])))
 
     def chunked(self, signal: Tensor) -> Tensor:
         """Runs the map over (D, B, N) by matrix products: within chunks of tokens, and between them by the state."""
-        width, batch, num_tokens = signal.shape
-        num_chunks = -(-num_tokens // CHUNK)
+        sources = (self.C, self.D, *self.dynamics())
+        learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in sources)
+        if learns or not signal.is_cpu or torch.compiler.is_compiling():
+            return mix_chunks(signal, *self._chunk_weights())
+        return mix_chunks(signal, *self._keep("weights", (CHUNK, self.C.dtype), sources, self._chunk_weights))
+
+    def _chunk_weights(self) -> tuple[Tensor, ...]:
+        """Gives the operands of `mix_chunks`."""
         readout = self.readout()
         response, powers = self._operators(_chunk_operators, CHUNK, readout.dtype)
-        padded = nn.functional.pad(signal, (0, num_chunks * CHUNK - num_tokens))
-        chunks = padded.reshape(width, batch * num_chunks, CHUNK)
         # From token to token: row i holds the weights of the lags -i .. CHUNK - 1 - i.
-        weights = self._two_sided(torch.einsum("cds,dsn->cdn", readout, response))
-        mixed = chunks @ weights.unfold(-1, CHUNK, 1).flip(1)
+        weights = self._two_sided(torch.einsum("cds,dsn->cdn", readout, response)).unfold(-1, CHUNK, 1).flip(1)
         # From state to token: C A^n for n = 0 .. CHUNK, shape (D, 1 or 2, CHUNK + 1, state).
-        leaving = (readout.transpose(0, 1) @ powers.flatten(2)).reshape(width, len(readout), CHUNK + 1, -1)
-        for direction in range(len(readout)):
-            backward = direction == 1
-            enter = response if backward else response.flip(-1)
-            leave = leaving[:, 1, :-1].flip(1) if backward else leaving[:, 0, 1:]
-            entering = (chunks @ enter.transpose(1, 2)).view(width, batch, num_chunks, -1)
-            states = _carry(entering, powers[:, :, -1].transpose(1, 2), backward)
-            mixed.baddbmm_(states.flatten(1, 2), leave.transpose(1, 2))
-        return mixed.view(width, batch, num_chunks * CHUNK)[..., :num_tokens]
+        leaving = (readout.transpose(0, 1) @ powers.flatten(2)).unflatten(2, (CHUNK + 1, -1))
+        leave, enter = leaving[:, 0, 1:], response.flip(-1)
+        if len(readout) == 2:
+            leave, enter = torch.cat((leave, leaving[:, 1, :-1].flip(1)), 2), torch.cat((enter, response), 1)
+        transitions = powers[:, :, -1].transpose(1, 2).expand(len(readout), -1, -1, -1)
+        return weights, leave.transpose(1, 2), enter.transpose(1, 2), transitions
 
     def _two_sided(self, kernels: Tensor) -> Tensor:
         """Lines up the weights of the lags -(N-1) .. N-1, D at lag 0, from kernels (1 or 2, D, N)."""
@@ -228,16 +248,3 @@ class StateSpace(Drawn):
         past = kernels[0, :, 1:]
         future = kernels[1, :, :-1].flip(-1) if len(kernels) == 2 else torch.zeros_like(past)
         return torch.cat((future, present, past), -1)
-
-
-def _carry(entering: Tensor, transition: Tensor, backward: bool) -> Tensor:
-    """Sums what chunks put into the state, (D, B, chunks, state), to the state before (backward: after) each chunk."""
-    chunks = list(entering.unbind(2))
-    if backward:
-        chunks.reverse()
-    states = [torch.zeros_like(chunks[0])]
-    for added in chunks[:-1]:
-        states.append(torch.baddbmm(added, states[-1], transition))
-    if backward:
-        states.reverse()
-    return torch.stack(states, 2)

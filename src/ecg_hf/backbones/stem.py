@@ -29,7 +29,8 @@ class ConvStem(nn.Module):
         """Turns (B, L, T) into tokens (B, N, D), N = ceil(T / 2)."""
         for conv, norm in zip(self.convs, self.norms, strict=True):
             signal = nn.functional.relu(norm(conv(signal)), inplace=True)
-        return signal.transpose(1, 2)
+        # What follows works token by token: one copy here spares it three of a transposed view.
+        return signal.transpose(1, 2).contiguous()
 
 
 class LinearStem(nn.Module):

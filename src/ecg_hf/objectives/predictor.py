@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ecg_hf.backbones.kernel import StateSpace
+from ecg_hf.backbones.kernel import StateSpace, channels_first
 from ecg_hf.objectives.base import ObjectiveFields
 
 
@@ -58,9 +58,9 @@ class S4Predictor(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Maps tokens (B, N, D) to predictions (B, N, num_outputs)."""
-        mixed = self.state_space(tokens.permute(2, 0, 1)).permute(1, 2, 0)
-        mixed = nn.functional.glu(self.mix_linear(self.dropout(nn.functional.gelu(mixed))))
-        predictions: Tensor = self.output_linear(self.norm(tokens + self.dropout(mixed)))
+        mixed = self.dropout(nn.functional.gelu(self.state_space(channels_first(tokens))))
+        gated = nn.functional.glu(self.mix_linear(mixed.flatten(1).t())).view(tokens.shape)
+        predictions: Tensor = self.output_linear(self.norm(tokens + self.dropout(gated)))
         return predictions
 
 
