@@ -135,6 +135,13 @@ def test_losses_that_model_size_does_not_change_leave_its_exponent_unidentified(
     assert found.params["beta"] == pytest.approx(0.3, abs=0.06)
 
 
+def test_losses_that_nothing_changes_are_fitted_without_exponents():
+    n, d = design()
+    found = fitting.fit({"N": n, "D": d, "L": np.full(30, 0.5)})
+    assert {"alpha", "beta"} <= {*found.unidentified, *found.at_bound} and np.isnan(found.r_squared)
+    assert Fit.from_json(found.to_json()).params == found.params
+
+
 def test_few_searches_that_agree_make_a_fit_unstable():
     found = fitting.fit(columns(0.01), num_starts=2)
     assert found.unstable and found.flags[0].startswith("unstable: 2 of 2 searches")
@@ -200,6 +207,8 @@ def test_arguments_that_do_not_fit_are_refused():
         fitting.fit(data, fix={"kappa": 1.0})
     with pytest.raises(ValueError, match="saturating needs L0, which no fit finds"):
         fitting.fit(data, "saturating")
+    with pytest.raises(ValueError, match=r"L0 must lie above the smallest loss, got 0\.01"):
+        fitting.fit(data, "saturating", x=("N",), fix={"L0": 0.01})
     with pytest.raises(ValueError, match="kaplan cannot hold A while its exponent is free"):
         fitting.fit(data, "kaplan", fix={"A": 3.0})
     with pytest.raises(ValueError, match="expected a column n_unique or n_patients or D, got n_params, value"):

@@ -76,10 +76,10 @@ def test_seeds_of_a_configuration_are_drawn_together():
     data = columns(0.0)
     rng = np.random.default_rng(0)
     own = 0.02 * rng.normal(size=30)  # of the configuration, so that its seeds say nothing new
-    twice = {name: np.tile(values, 4) for name, values in data.items()}
-    twice["value"] = twice["value"] * np.exp(np.tile(own, 4))
+    twice = {name: np.repeat(values, 4) for name, values in data.items()}
+    twice["value"] = twice["value"] * np.exp(np.repeat(own, 4))
     alone = fitting.fit(data | {"value": data["value"] * np.exp(own)})
-    together = bootstrap(fitting.fit(twice | {"run_id": np.tile(np.arange(30), 4)}), 300).estimate("beta")
+    together = bootstrap(fitting.fit(twice | {"run_id": np.repeat(np.arange(30), 4)}), 300).estimate("beta")
     apart = bootstrap(fitting.fit(twice), 300).estimate("beta")
     once = bootstrap(alone, 300).estimate("beta")
     assert together.high - together.low == pytest.approx(once.high - once.low, rel=0.2)

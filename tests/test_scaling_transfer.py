@@ -192,5 +192,7 @@ def test_losses_that_do_not_fit_are_refused():
         fit_losses(x, y, "two-stage", e_x=2.0, e_y=0.0)
     with pytest.raises(ValueError, match="losses must come in pairs"):
         fit_losses(x, y[:-1])
+    with pytest.raises(ValueError, match=r"needs losses in x that differ, got 30 times 0\.5"):
+        fit_losses(np.full(30, 0.5), y, "two-stage", e_x=0.1, e_y=0.0)
     with pytest.raises(ValueError, match="method must be"):
         fit_losses(x, y, "odr")

@@ -117,6 +117,8 @@ def _check(law: Law, points: Points, given: Mapping[str, float]) -> None:
     lacking = [name for name in law.given if name not in given]
     if lacking:
         raise ValueError(f"{law.name} needs {', '.join(lacking)}, which no fit finds; pass fix={{{lacking[0]!r}: ...}}")
+    if given.get("L0", np.inf) <= points.loss.min():
+        raise ValueError(f"L0 must lie above the smallest loss, got {given['L0']:.4g} and {points.loss.min():.4g}")
     num_free = len(law.parameters) - len(given)
     needed = max(FEWEST_POINTS, num_free + 1)
     num = len(np.unique(points.inputs, axis=1).T)
@@ -223,7 +225,7 @@ def covariance(problem: Problem, theta: Values, delta: float) -> Values:
     inner = np.flatnonzero(problem.free & (theta > problem.low) & (theta < problem.high))
     gradient = problem.law.evaluate(theta[None], problem.x)[1][0][inner] * np.sqrt(problem.weights)
     scale = np.linalg.norm(gradient, axis=1)
-    scale = np.where(scale > 0, scale, 1.0)
+    scale = np.where(scale > 1e-100, scale, 1.0)  # a direction on which nothing depends
     values, vectors = np.linalg.eigh((gradient / scale[:, None]) @ (gradient / scale[:, None]).T)
     inverse = (vectors / np.maximum(values, 1e-14)) @ vectors.T
     found = np.zeros((len(theta), len(theta)))

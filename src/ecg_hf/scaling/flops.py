@@ -43,10 +43,14 @@ class FlopsModel:
 
     def __call__(self, size: ArrayLike) -> Values:
         """Gives the operations of a forward pass at N; beyond the measured sizes the last line goes on."""
-        x, y, at = np.log(self.sizes), np.log(self.flops), np.log(np.asarray(size, dtype=np.float64))
+        return np.asarray(np.exp(self.log(np.log(np.asarray(size, dtype=np.float64)))))
+
+    def log(self, at: Values) -> Values:
+        """Gives the logarithm of the operations at the logarithm of N, which may be infinite."""
+        x, y = np.log(self.sizes), np.log(self.flops)
         place = np.clip(np.searchsorted(x, at) - 1, 0, len(x) - 2)
         slope = (y[place + 1] - y[place]) / (x[place + 1] - x[place])
-        return np.asarray(np.exp(y[place] + slope * (at - x[place])))
+        return np.asarray(y[place] + slope * (at - x[place]))
 
     def training(self, size: ArrayLike, examples: ArrayLike) -> Values:
         """Gives the operations of training a size on a number of records, repetitions counted."""

@@ -121,9 +121,12 @@ def joint_multiplier(
     replicates, _ = descend(problem.law, problem.x, problem.target, problem.weights * counts, delta, start, bounds)
     joint = problem.law
     columns = [joint.parameters.index(name) for name in (f"{amplitude}_0", f"{amplitude}_1", exponent)]
-    rho = [
-        np.exp((each[:, columns[1]] - each[:, columns[0]]) / each[:, columns[2]]) for each in (best[None], replicates)
-    ]
+    with np.errstate(over="ignore"):
+        # infinite where a replicate has no term of the axis left
+        rho = [
+            np.exp((each[:, columns[1]] - each[:, columns[0]]) / each[:, columns[2]])
+            for each in (best[None], replicates)
+        ]
     cells = f"{second.points.cell or 'b'} over {first.points.cell or 'a'}"
     span = f"losses {min(first.points.loss.min(), second.points.loss.min()):.4g} to "
     span += f"{max(first.points.loss.max(), second.points.loss.max()):.4g}"

@@ -222,11 +222,15 @@ def _two_stage(x: Values, y: Values, e_x: Values, e_y: Values, counts: NDArray[n
     """Draws one line per row of counts, the first of which is the data as they are."""
     if len(e_x) < len(counts):
         e_x, e_y = (np.append(each[:1], each) for each in (e_x, e_y))
+    if np.ptp(x) == 0:
+        raise ValueError(f"a loss-to-loss law needs losses in x that differ, got {len(x)} times {x[0]:.4g}")
     with np.errstate(invalid="ignore", divide="ignore"):
         u, v = np.log(x - e_x[:, None]), np.log(y - e_y[:, None])
     weights = counts / counts.sum(axis=1, keepdims=True)
     u0, v0 = u - np.sum(weights * u, axis=1, keepdims=True), v - np.sum(weights * v, axis=1, keepdims=True)
-    kappa = np.sum(weights * u0 * v0, axis=1) / np.sum(weights * u0**2, axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        # undefined in a replicate that drew one run only
+        kappa = np.sum(weights * u0 * v0, axis=1) / np.sum(weights * u0**2, axis=1)
     level = np.exp(np.sum(weights * v, axis=1) - kappa * np.sum(weights * u, axis=1))
     residuals = v0[0] - kappa[0] * u0[0]
     params = {"K": float(level[0]), "kappa": float(kappa[0]), "E_x": float(e_x[0]), "E_y": float(e_y[0])}

@@ -108,9 +108,9 @@ def iso_loss(
     found = []
     for each, source in enumerate((a, b)):
         needed = solve_input(source, place, np.log(levels), others)
-        found.append(needed if flops is None else np.log(flops[each](np.exp(needed))))
+        found.append(needed if flops is None else flops[each].log(needed))
     num = min(len(found[0]), len(found[1]))
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         ratios = np.exp(found[1][:num] - found[0][:num])
     name = "compute multiplier" if flops is not None else f"iso-loss multiplier of {axis}"
     fixed = ", ".join(f"{letter} = {value:.4g}" for letter, value in others.items())

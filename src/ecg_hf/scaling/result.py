@@ -94,9 +94,10 @@ class Fit:
 
     @property
     def r_squared(self) -> float:
-        """Share of the variance of the logarithm of the loss that the law explains."""
+        """Share of the variance of the logarithm of the loss that the law explains; NaN if all losses are one."""
         mean = np.average(self.target, weights=self.weights)
-        return 1 - self.rmse_log**2 / float(np.average((self.target - mean) ** 2, weights=self.weights))
+        variance = float(np.average((self.target - mean) ** 2, weights=self.weights))
+        return 1 - self.rmse_log**2 / variance if variance > 0 else np.nan
 
     @property
     def unstable(self) -> bool:
@@ -168,7 +169,7 @@ class Fit:
             "objective": self.objective,
             "delta": _plain(self.delta),
             "rmse_log": self.rmse_log,
-            "r_squared": self.r_squared,
+            "r_squared": _plain(self.r_squared),
             "num_starts": self.num_starts,
             "num_reached": self.num_reached,
             "at_bound": list(self.at_bound),
@@ -237,7 +238,7 @@ class Fit:
 
 
 def _plain(value: float) -> float | str:
-    """JSON has no infinity; "inf" reads back with float."""
+    """JSON has no infinity and no NaN; the text reads back with float."""
     return value if np.isfinite(value) else str(value)
 
 

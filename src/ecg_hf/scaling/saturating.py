@@ -62,6 +62,7 @@ class Saturating(Law):
     def bounds(self, x: Values, frame: Frame) -> tuple[Values, Values]:
         """Gives the lower and upper bound of theta for data, shape (P,) each."""
         low, high = self.default_bounds(x, frame)
+        high[1] = min(high[1], frame.chance * (1 - 1e-9))
         low[2], high[2] = frame.smallest, np.inf
         low[4], high[4] = 0.0, LARGEST_EXPONENT
         return low, high
@@ -74,7 +75,7 @@ class Saturating(Law):
             below = loss <= np.median(loss)
         found, squares = [], []
         for g, part in product(_SHARPNESS, _CONSTANTS):
-            constant = part * frame.smallest
+            constant = part * min(frame.smallest, chance)
             height = np.log(loss[below] - constant) - g * np.log(np.maximum(chance - loss[below], 1e-3 * chance))
             slope, level = np.polyfit(x[0][below], height, 1, w=np.sqrt(weights[below]))
             found.append([level, constant, chance, float(np.clip(-slope, 0.02, 2.0)), g])

@@ -203,8 +203,9 @@ def _others(table: RunTable, fitted: Fit) -> list[Fit]:
             found.append(fit(table, form, x=x))
         except ValueError:
             continue
-    if len(x) == 1 and np.isfinite(fitted.points.chance) and fitted.num_points > 5:
-        found.append(fit(table, "saturating", x=x, fix={"L0": fitted.points.chance}))
+    chance = fitted.points.chance
+    if len(x) == 1 and fitted.points.loss.min() < chance < np.inf and fitted.num_points > 5:
+        found.append(fit(table, "saturating", x=x, fix={"L0": chance}))
     return found
 
 
