@@ -9,10 +9,10 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import torch
+from measuring import clock
 from torch import Tensor, nn
 
 from ecg_hf.backbones.kernel import StateSpace
@@ -150,9 +150,9 @@ def compare(case: Case, backward: bool, rounds: int) -> tuple[float, float, floa
     times: dict[str, list[float]] = {"textbook": [], "ours": []}
     for _ in range(rounds + 2):
         for name, spent in times.items():
-            start = time.perf_counter()
+            start = clock("cpu")
             case.run(name, backward)
-            spent.append(1e3 * (time.perf_counter() - start))
+            spent.append(1e3 * (clock("cpu") - start))
     textbook, ours = (spent[2:] for spent in times.values())
     low, middle, high = statistics.quantiles([a / b for a, b in zip(textbook, ours, strict=True)], n=4)
     return statistics.median(textbook), statistics.median(ours), low, middle, high
