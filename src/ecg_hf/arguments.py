@@ -51,7 +51,10 @@ class PretrainingArguments:
     sample_by: str = _say("record", "record or patient: of what an epoch has one crop each.")
     data_dir: list[str] = _say([], "Folder, zip or URL of each corpus that needs data, in their order.")
     corpus_fields: list[str] = _say([], "Fields for the builder of a computed corpus, each name=value.")
+    fraction: float = _say(1.0, "Share of the training patients to use; a larger share contains a smaller one.")
+    fraction_seed: int = _say(0, "Of their choice, which the run's own seed does not touch.")
     task: str | None = _say(None, "Task whose labels a supervised objective learns.")
+    labels: list[str] = _say([], "Only these of the task's labels; all of them where this is empty.")
     sampling_rate: float = _say(240.0, "Rate of the model's input, in Hz.")
     crop_duration_s: float = _say(2.5, "Length of a crop, in seconds.")
     normalization: str = _say("none", "Input normalisation: none, record, or corpus (PTB-XL's statistics).")
@@ -96,6 +99,9 @@ class PretrainingArguments:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
+        _check_fraction(self.fraction)
+        if self.labels and self.task is None:
+            raise ValueError(f"labels are those of a task, got {self.labels} without one; name it in task")
         for name in ("corpus_config", "corpus_weights"):
             given = getattr(self, name)
             if given and len(given) != len(self.corpus):
@@ -137,14 +143,18 @@ class FinetuningArguments:
     def __post_init__(self) -> None:
         if self.mode not in ("linear", "frozen", "finetune", "scratch"):
             raise ValueError(f"mode must be linear, frozen, finetune or scratch, got {self.mode!r}")
-        if not 0 < self.fraction <= 1:
-            raise ValueError(f"fraction must be above 0 and at most 1, got {self.fraction}")
+        _check_fraction(self.fraction)
         if self.unlabelled not in (None, "drop", "zero"):
             raise ValueError(f"unlabelled must be drop or zero, got {self.unlabelled!r}")
         if self.vocabulary not in (None, "train", "all"):
             raise ValueError(f"vocabulary must be train or all, got {self.vocabulary!r}")
         if self.frozen_features not in ("float32", "float16", "none"):
             raise ValueError(f"frozen_features must be float32, float16 or none, got {self.frozen_features!r}")
+
+
+def _check_fraction(fraction: float) -> None:
+    if not 0 < fraction <= 1:
+        raise ValueError(f"fraction must be above 0 and at most 1, got {fraction}")
 
 
 def parse_arguments(kind: type[Arguments], argv: Sequence[str]) -> Arguments:
