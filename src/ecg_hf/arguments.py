@@ -1,6 +1,6 @@
 """What can be said of a run, on a command line or in a YAML recipe: one dataclass per script."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -177,17 +177,37 @@ def parse_arguments(kind: type[Arguments], argv: Sequence[str]) -> Arguments:
     return parsed
 
 
+def make_arguments(kind: type[Arguments], values: Mapping[str, Any], where: str = "the arguments") -> Arguments:
+    """Makes arguments of values by name, as a YAML file holds them, under the rules of the command line.
+
+    Args:
+        kind: A dataclass of this module.
+        values: By name of the field.
+        where: Names their source in an error.
+
+    Raises:
+        ValueError: If a field does not exist, or a value is not allowed.
+    """
+    return parse_arguments(kind, _as_flags(values, kind, where))
+
+
 def _read_recipe(path: Path, kind: Any) -> list[str]:
     """Turns a recipe, after its base if it has one, into flags."""
-    recipe, known = yaml.safe_load(path.read_text(encoding="utf-8")), {entry.name for entry in fields(kind)} | {"base"}
-    if not isinstance(recipe, dict) or not set(recipe) <= known:
-        odd = sorted(set(recipe) - known) if isinstance(recipe, dict) else recipe
-        raise ValueError(f"{path} must map names of {kind.__name__} to values, got {odd}; choose from {sorted(known)}")
+    recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(recipe, dict):
+        raise ValueError(f"{path} must map names of {kind.__name__} to values, got {recipe}")
     base = recipe.pop("base", None)
-    flags = _read_recipe(path.parent / base, kind) if base else []
-    for name, value in recipe.items():
-        values = value if isinstance(value, list) else [value]
-        flags += [f"--{name}", *map(str, values)] if values else []
+    return [*(_read_recipe(path.parent / base, kind) if base else []), *_as_flags(recipe, kind, str(path))]
+
+
+def _as_flags(values: Mapping[str, Any], kind: Any, where: str) -> list[str]:
+    known = {entry.name for entry in fields(kind)}
+    if odd := sorted(values.keys() - known):
+        raise ValueError(f"{where} must map names of {kind.__name__} to values, got {odd}; choose from {sorted(known)}")
+    flags = []
+    for name, value in values.items():
+        words = value if isinstance(value, list) else [value]
+        flags += [f"--{name}", *map(str, words)] if words else []
     return flags
 
 

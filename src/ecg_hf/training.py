@@ -102,6 +102,8 @@ class Pretrainer:
 
     def _loop(self) -> None:
         arguments, clock = self.arguments, time.perf_counter()
+        if self._has_waited():
+            return  # it had come to its end, but was killed before its model was written
         for batches, waited in self.batches(range(self.state.step, arguments.max_steps)):
             report = self.step.run(self.state.step, batches, self.interruption.number)
             self._settle()
@@ -112,7 +114,7 @@ class Pretrainer:
             if last or (arguments.validation_steps and report.step % arguments.validation_steps == 0):
                 self._settle(validation_loss=self._validate())
                 self._plot()
-                last |= 0 < arguments.early_stopping_patience <= self.state.waited
+                last |= self._has_waited()
             if last or self.stop is not None or report.step % arguments.checkpoint_steps == 0:
                 self._settle()
                 self._checkpoint()
@@ -121,6 +123,10 @@ class Pretrainer:
                 if last:
                     return
             clock = now if self._pending else time.perf_counter()
+
+    def _has_waited(self) -> bool:
+        """Says whether validations have been without a better loss for as long as the arguments allow."""
+        return 0 < self.arguments.early_stopping_patience <= self.state.waited
 
     def batches(self, steps: range) -> Iterator[tuple[list[dict[str, Tensor]], float]]:
         """Gives this process' micro-batches of each step, and the seconds it took to have them."""
