@@ -57,8 +57,8 @@ CHAINS = {
         "comparison"
     ).split(),
     "sweeps": (
-        "job evaluation points grid model_size scores logistic in_distribution probes training_job data_job table "
-        "processes cluster display sweep"
+        "job evaluation points grid model_size scores logistic in_distribution probes training_job rates data_job "
+        "table processes cluster display sweep"
     ).split(),
 }
 ROOT = Path(ecg_hf.__file__).parent

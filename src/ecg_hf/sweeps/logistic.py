@@ -90,7 +90,7 @@ def fit_path(features: Values, targets: NDArray[np.float32]) -> Values:
     start = np.zeros(shape)
     start[-1] = np.log((share * wanted).sum(axis=0) / (share * (1 - wanted)).sum(axis=0))
 
-    def loss(flat: Values, penalty: float) -> tuple[float, Values]:
+    def _loss(flat: Values, penalty: float) -> tuple[float, Values]:
         beta = flat.reshape(shape)
         logits = features @ beta[:-1] + beta[-1]
         residuals = share * (expit(logits) - wanted)
@@ -100,6 +100,6 @@ def fit_path(features: Values, targets: NDArray[np.float32]) -> Values:
 
     path, flat = [], start.ravel()
     for penalty in PENALTIES:
-        flat = fmin_l_bfgs_b(loss, flat, args=(float(penalty),), pgtol=GRADIENT, factr=10.0, maxiter=2000)[0]
+        flat = fmin_l_bfgs_b(_loss, flat, args=(float(penalty),), pgtol=GRADIENT, factr=10.0, maxiter=2000)[0]
         path.append(flat.reshape(shape))
     return np.stack(path)

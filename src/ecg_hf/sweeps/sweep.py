@@ -9,15 +9,20 @@ from typing import Any, TextIO
 from filelock import FileLock, Timeout
 
 from ecg_hf.errors import EcgProcessError
+from ecg_hf.files import write_json
 from ecg_hf.sweeps.cluster import submit
 from ecg_hf.sweeps.data_job import DataJob
 from ecg_hf.sweeps.display import Display
 from ecg_hf.sweeps.grid import Grid
 from ecg_hf.sweeps.job import Job
+from ecg_hf.sweeps.model_size import measure
 from ecg_hf.sweeps.points import Point
 from ecg_hf.sweeps.processes import Watch, run_processes
+from ecg_hf.sweeps.rates import Cell, RateRule, all_trials, describe_rules, find_rule, make_trials
 from ecg_hf.sweeps.table import TABLE, write_table
 from ecg_hf.sweeps.training_job import TrainingJob
+
+RULES = "learning_rates.json"
 
 
 @dataclass(frozen=True)
@@ -42,13 +47,16 @@ class Sweep:
     settings: Mapping[str, Any] = field(default_factory=dict)
     stream: TextIO = sys.stderr
 
-    def jobs(self) -> dict[Point, TrainingJob]:
-        """Gives the run of each point."""
-        return {point: self._job(point) for point in self.grid.points()}
+    def jobs(self, rules: Mapping[Cell, RateRule] | None = None) -> dict[Point, TrainingJob]:
+        """Gives the run of each point, its learning rate from the rule of its cell where there is one."""
+        return {point: self._job(point, rules or {}) for point in self.grid.points()}
 
-    def _job(self, point: Point) -> TrainingJob:
+    def _job(self, point: Point, rules: Mapping[Cell, RateRule]) -> TrainingJob:
         folder = self.folder / "runs" / point.run_id
         arguments = self.grid.arguments_of(point, folder)
+        if rule := rules.get((point.family, point.objective)):
+            rate, _ = rule.rate(point.size, measure(arguments).n_params)
+            arguments = self.grid.arguments_of(point, folder, learning_rate=rate)
         return TrainingJob(point.run_id, self.folder, folder, arguments, self.grid.evaluations)
 
     def run(self) -> dict[str, str]:
@@ -70,12 +78,27 @@ class Sweep:
             ) from error
 
     def _run(self) -> dict[str, str]:
-        jobs = self.jobs()
+        trials = make_trials(self.grid, self.folder)
+        self._prepare(all_trials(trials))
+        failed = self._do("learning rates", all_trials(trials))
+        if not all(trial.done() for trial in all_trials(trials)):
+            return failed
+        rules = {cell: find_rule(tried) for cell, tried in trials.items()}
+        if rules:
+            write_json(self.folder / RULES, describe_rules(rules))
+        jobs = self.jobs(rules)
         self._prepare(list(jobs.values()))
         try:
             return self._do("runs", list(jobs.values()))
         finally:
-            write_table(self.folder / TABLE, self.grid, jobs, {})
+            write_table(self.folder / TABLE, self.grid, jobs, self._edges(jobs, rules))
+
+    def _edges(self, jobs: Mapping[Point, TrainingJob], rules: Mapping[Cell, RateRule]) -> dict[Point, bool]:
+        return {
+            point: rules[point.family, point.objective].rate(point.size, measure(job.arguments).n_params)[1]
+            for point, job in jobs.items()
+            if (point.family, point.objective) in rules
+        }
 
     def _prepare(self, jobs: Sequence[TrainingJob]) -> None:
         waiting = tuple(job for job in jobs if not job.done())
