@@ -24,7 +24,7 @@ from ecg_hf.arguments import parse_fields
 from ecg_hf.errors import EcgError
 from ecg_hf.listing import make_table
 from ecg_hf.sweeps.grid import read_grid
-from ecg_hf.sweeps.model_size import measure
+from ecg_hf.sweeps.model_size import count_flops, measure
 from ecg_hf.sweeps.sweep import Sweep
 from ecg_hf.sweeps.table import TABLE
 
@@ -48,7 +48,7 @@ def list_runs(sweep: Sweep) -> str:
     for point, job in sweep.jobs().items():
         arguments, size = job.arguments, measure(job.arguments)
         crops = arguments.max_steps * arguments.batch_size * arguments.gradient_accumulation_steps
-        flops = 3.0 * size.flops_fwd * crops
+        flops = 3.0 * count_flops(arguments) * crops
         total += flops
         state = "done" if job.done() else ""
         rows.append([point.run_id, f"{size.n_params:,}", str(arguments.max_steps), f"{flops:.2e}", state])
@@ -81,8 +81,8 @@ def main() -> int:
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
-    except EcgError as error:
-        print(error, file=sys.stderr)
+    except (EcgError, ValueError, FloatingPointError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
     print(f"run table: {arguments.out / TABLE}")
     for name, why in failed.items():

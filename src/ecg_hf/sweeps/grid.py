@@ -45,6 +45,7 @@ class Grid:
         families: Arguments by family; `backbone` says which one of the library it is, if its name does not.
         objectives: Arguments by objective; `objective` says which one of the library it is, if its name does not.
         sizes: Arguments by size; `size` says which one of the library it is, if its name does not.
+        shares: Arguments by share of the patients, for those that have any of their own.
         runs: Blocks of runs, whose union the grid is; each names values of `Block`.
         evaluations: What each run is evaluated on.
         learning_rates: What is tried to find the learning rates; None takes those of the arguments.
@@ -56,6 +57,7 @@ class Grid:
     runs: tuple[Block, ...]
     evaluations: tuple[Evaluation, ...]
     arguments: dict[str, Any] = field(default_factory=dict)
+    shares: dict[float, dict[str, Any]] = field(default_factory=dict)
     learning_rates: Rates | None = None
 
     def __post_init__(self) -> None:
@@ -95,7 +97,7 @@ class Grid:
         """
         merged: dict[str, Any] = {"size": point.size}
         parts = (self.families[point.family], self.objectives[point.objective], self.sizes[point.size])
-        for part in (self.arguments, *parts, changes):
+        for part in (self.arguments, *parts, self.shares.get(point.fraction, {}), changes):
             for name, value in part.items():
                 merged[name] = [*merged.get(name, ()), *value] if name in LISTS else value
         merged |= {"pair": self.pair(point.family, point.objective), "output_dir": str(folder), "resume": True}
@@ -134,6 +136,7 @@ def read_grid(path: Path) -> Grid:
     for name in ("families", "objectives", "sizes"):
         given = raw.get(name) or {}
         raw[name] = {str(key): dict((given[key] if isinstance(given, dict) else None) or {}) for key in given}
+    raw["shares"] = {float(share): dict(given) for share, given in (raw.get("shares") or {}).items()}
     raw["runs"] = tuple(_make(Block, block, "a block of runs") for block in raw.get("runs") or [{}])
     raw["evaluations"] = tuple(_make(Evaluation, one, "an evaluation") for one in raw.get("evaluations") or [])
     if raw.get("learning_rates"):

@@ -11,7 +11,7 @@ from ecg_hf.registry import TASKS, load
 from ecg_hf.scaling.rows import parse_row
 from ecg_hf.sweeps.evaluation import Evaluation
 from ecg_hf.sweeps.grid import Grid
-from ecg_hf.sweeps.model_size import measure
+from ecg_hf.sweeps.model_size import count_flops, measure
 from ecg_hf.sweeps.points import Point
 from ecg_hf.sweeps.training_job import TrainingJob
 
@@ -64,7 +64,7 @@ def describe_run(grid: Grid, point: Point, job: TrainingJob) -> dict[str, Any]:
         "n_params": size.n_params,
         "n_params_nonembed": size.n_params_nonembed,
         "n_params_total": size.n_params_total,
-        "flops_fwd": size.flops_fwd,
+        "flops_fwd": count_flops(job.arguments),
         "n_unique": n_unique,
         "n_patients": sum(counts["num_patients"] for counts in train) or None,
         "examples_seen": seen,
@@ -83,6 +83,7 @@ def _num_labels(job: TrainingJob) -> int:
 
 def _describe(job: TrainingJob, evaluation: Evaluation) -> list[dict[str, Any]]:
     """Gives the columns of the run table that say what an evaluation is and what it found."""
-    dataset = load(TASKS, evaluation.task).corpus if evaluation.task else "+".join(job.arguments.corpus)
+    corpora = [corpus["name"] for corpus in read_json(job.folder / "run.json")["corpora"]]
+    dataset = load(TASKS, evaluation.task).corpus if evaluation.task else "+".join(corpora)
     about = {"eval_group": evaluation.group, "dataset": dataset, "task": evaluation.task or job.arguments.task}
     return [about | row for row in job.rows_of(evaluation) or []]

@@ -12,7 +12,7 @@ from ecg_hf.runs import pretrain
 from ecg_hf.sweeps.evaluation import Evaluation
 from ecg_hf.sweeps.in_distribution import evaluate_in_distribution
 from ecg_hf.sweeps.job import Job, drop_folder, last_row
-from ecg_hf.sweeps.model_size import measure
+from ecg_hf.sweeps.model_size import count_flops
 from ecg_hf.sweeps.probes import evaluate_probes
 
 VERSION = 1  # of how evaluations are made
@@ -59,7 +59,7 @@ class TrainingJob(Job):
         """Of all steps, in FLOP and what is like them."""
         arguments = self.arguments
         crops = arguments.batch_size * arguments.gradient_accumulation_steps
-        return arguments.max_steps * (3 * measure(arguments).flops_fwd * crops + STEP_FLOPS)
+        return arguments.max_steps * (3 * count_flops(arguments) * crops + STEP_FLOPS)
 
     def progress(self) -> dict[str, Any]:
         """Says which step it is at, of how many, and its losses there."""
