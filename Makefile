@@ -3,12 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
+WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2
 
-.PHONY: demo test test-all test-upstream faults check format bench cards clean
+.PHONY: demo scaling-demo test test-all test-upstream faults check format bench cards clean
 
 demo: $(INSTALLED)
 	$(RUN) scripts/demo.py --output_dir demo
+
+scaling-demo: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(RUN) scripts/sweep.py scripts/grids/laptop.yaml demo/scaling --workers $(WORKERS)
+	$(RUN) scripts/fit_scaling.py demo/scaling/runs.jsonl demo/scaling/report
 
 test: $(INSTALLED)
 	$(PYTEST)

@@ -17,7 +17,7 @@ STAGES = (
     "plots tasks columns split prepared shard_file shard_check shards built loader provenance results targets "
     "arguments accelerator collapse optimization step run_log run_plot interruption batch_norms best_weights progress "
     "snapshot checkpoint_writer process_failure validation training runs forecast examples frozen_file "
-    "frozen_features probing resumption task_data finetuning scaling lineage cards dataset_cards publishing"
+    "frozen_features probing resumption task_data finetuning scaling sweeps lineage cards dataset_cards publishing"
 ).split()
 SHARED = {
     "base",
@@ -57,7 +57,11 @@ CHAINS = {
         "law power_laws kaplan saturating repeated broken shifted laws descent rows reading runs points result fitting "
         "intervals profiles choice flops multipliers joint crossing bottleneck loss_to_loss transfer frontier design "
         "comparison study contrasts plots comparison_plots tables figures report"
-    ).split()
+    ).split(),
+    "sweeps": (
+        "job evaluation points grid model_size scores logistic in_distribution probes training_job rates data_job "
+        "table processes cluster display sweep"
+    ).split(),
 }
 ROOT = Path(ecg_hf.__file__).parent
 FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py") if path.name != "__init__.py")

@@ -19,7 +19,7 @@ from ecg_hf.loading import open_corpus
 from ecg_hf.prepared import PreparedSplit
 from ecg_hf.registry import TASKS, load
 from ecg_hf.results import LabelledSplit
-from ecg_hf.targets import share_of_patients
+from ecg_hf.targets import keep_share
 
 CORPUS = ["num_records=80", "sampling_rate=100", "seed=1"]
 TASK = load(TASKS, "synthetic")
@@ -146,10 +146,10 @@ def test_results_tell_data_counts_and_lineage(pretrained, runs):
 
 def test_a_larger_share_of_patients_contains_a_smaller_one_and_no_patient_is_cut(labelled):
     everyone = labelled.records.patient_ids
-    kept = [set(share_of_patients(labelled, share, seed=3).records.patient_ids) for share in (0.1, 0.5, 0.9)]
+    kept = [set(keep_share(labelled, share, seed=3).records.patient_ids) for share in (0.1, 0.5, 0.9)]
     assert kept[0] < kept[1] < kept[2] < set(everyone)
     assert len(kept[1]) == round(0.5 * len(set(everyone)))
-    half = share_of_patients(labelled, 0.5, seed=3)
+    half = keep_share(labelled, 0.5, seed=3)
     assert len(half.records) == sum(patient in kept[1] for patient in everyone)
     ids = labelled.records.record_ids
     for record, target in zip(half.records.record_ids, half.targets, strict=True):

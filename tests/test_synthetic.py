@@ -349,8 +349,19 @@ def test_load_corpus_gives_the_schema_and_the_asked_for_records(tmp_path):
     assert next(iter(stream)) == row
 
 
+def test_another_noise_changes_the_noise_and_nothing_else(corpus):
+    plain, silent, noisy = (corpus(num_records=30, noise=noise) for noise in (1.0, 0.0, 3.0))
+    for entries in zip(*(builder.read_index(None) for builder in (plain, silent, noisy)), strict=True):
+        assert len({replace(entry, device="") for entry in entries}) == 1
+    for index in (0, 7, 19):
+        records = [builder.read_record(None, builder.read_index(None)[index]) for builder in (plain, silent, noisy)]
+        once, without, thrice = (record.samples / 1000 for record in records)
+        assert np.allclose(thrice - without, 3 * (once - without), atol=3e-3)
+        assert (once - without).std() > 5e-3
+
+
 def test_every_field_of_the_config_reaches_the_cache(corpus):
-    options = [{}, {"num_records": 9}, {"seed": 3}, {"sampling_rate": 100}, {"duration_s": 12.0}]
+    options = [{}, {"num_records": 9}, {"seed": 3}, {"sampling_rate": 100}, {"duration_s": 12.0}, {"noise": 2.0}]
     assert len({corpus(**option).cache_dir for option in options}) == len(options)
     assert len({corpus(**option).fingerprint for option in options}) == len(options)
 
@@ -362,6 +373,7 @@ def test_every_field_of_the_config_reaches_the_cache(corpus):
         ({"seed": -1}, r"seed must be from 0 to 2\*\*32 - 1, got -1"),
         ({"sampling_rate": 128}, r"sampling_rate must be one of \(100, 250, 500\) Hz, got 128"),
         ({"duration_s": 2.5}, "duration_s must be from 8 to 600 s, got 2.5"),
+        ({"noise": -1}, "noise must be a factor from 0 to 100, got -1"),
     ],
 )
 def test_config_refuses_what_cannot_be_made(options, message):

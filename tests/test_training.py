@@ -287,6 +287,12 @@ def test_early_stopping_ends_the_run_and_keeps_the_best_weights(tmp_path, monkey
     # those of batch norms are gathered anew, from whole crops under the best weights
     assert statistics and not all(torch.equal(weights[name], seen[1][name]) for name in statistics)
     assert json.loads((folder / "run.json").read_text())["validation_step"] == 2
+    # killed before its model was written, it would not begin to learn again
+    (folder / "run.json").unlink()
+    AcceleratorState._reset_state(reset_partial_state=True)
+    pretrain(arguments_for(tmp_path, validation_steps=1, early_stopping_patience=2, resume=True))
+    assert [row["step"] for row in rows_of(folder)] == [1, 2, 3, 4]
+    assert json.loads((folder / "run.json").read_text())["validation_step"] == 2
 
 
 def test_a_supervised_pair_learns_the_labels_of_a_task(tmp_path):

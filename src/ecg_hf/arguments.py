@@ -1,7 +1,7 @@
 """What can be said of a run, on a command line or in a YAML recipe: one dataclass per script."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -69,7 +69,10 @@ class PretrainingArguments:
     sample_by: str = _say("record", "record or patient: of what an epoch has one crop each.")
     data_dir: list[str] = _say([], "Folder, zip or URL of each corpus that needs data, in their order.")
     corpus_fields: list[str] = _say([], "Fields for the builder of a computed corpus, each name=value.")
+    fraction: float = _say(1.0, "Share of the training patients to use; a larger share contains a smaller one.")
+    fraction_seed: int = _say(0, "Of their choice, which the run's own seed does not touch.")
     task: str | None = _say(None, "Task whose labels a supervised objective learns.")
+    labels: list[str] = _say([], "Only these of the task's labels; all of them where this is empty.")
     sampling_rate: float = _say(240.0, "Rate of the model's input, in Hz.")
     crop_duration_s: float = _say(2.5, "Length of a crop, in seconds.")
     normalization: str = _say("none", "Input normalisation: none, record, or corpus (PTB-XL's statistics).")
@@ -118,6 +121,9 @@ class PretrainingArguments:
             for name in names.split():
                 if not in_range(getattr(self, name)):
                     raise ValueError(f"{name} must be {said}, got {getattr(self, name)!r}")
+        _check_fraction(self.fraction)
+        if self.labels and self.task is None:
+            raise ValueError(f"labels are those of a task, got {self.labels} without one; name it in task")
         for name in ("corpus_config", "corpus_weights"):
             given = getattr(self, name)
             if given and len(given) != len(self.corpus):
@@ -159,14 +165,18 @@ class FinetuningArguments:
     def __post_init__(self) -> None:
         if self.mode not in ("linear", "frozen", "finetune", "scratch"):
             raise ValueError(f"mode must be linear, frozen, finetune or scratch, got {self.mode!r}")
-        if not 0 < self.fraction <= 1:
-            raise ValueError(f"fraction must be above 0 and at most 1, got {self.fraction}")
+        _check_fraction(self.fraction)
         if self.unlabelled not in (None, "drop", "zero"):
             raise ValueError(f"unlabelled must be drop or zero, got {self.unlabelled!r}")
         if self.vocabulary not in (None, "train", "all"):
             raise ValueError(f"vocabulary must be train or all, got {self.vocabulary!r}")
         if self.frozen_features not in ("float32", "float16", "none"):
             raise ValueError(f"frozen_features must be float32, float16 or none, got {self.frozen_features!r}")
+
+
+def _check_fraction(fraction: float) -> None:
+    if not 0 < fraction <= 1:
+        raise ValueError(f"fraction must be above 0 and at most 1, got {fraction}")
 
 
 def parse_arguments(kind: type[Arguments], argv: Sequence[str]) -> Arguments:
@@ -189,17 +199,37 @@ def parse_arguments(kind: type[Arguments], argv: Sequence[str]) -> Arguments:
     return parsed
 
 
+def make_arguments(kind: type[Arguments], values: Mapping[str, Any], where: str = "the arguments") -> Arguments:
+    """Makes arguments of values by name, as a YAML file holds them, under the rules of the command line.
+
+    Args:
+        kind: A dataclass of this module.
+        values: By name of the field.
+        where: Names their source in an error.
+
+    Raises:
+        ValueError: If a field does not exist, or a value is not allowed.
+    """
+    return parse_arguments(kind, _as_flags(values, kind, where))
+
+
 def _read_recipe(path: Path, kind: Any) -> list[str]:
     """Turns a recipe, after its base if it has one, into flags."""
-    recipe, known = yaml.safe_load(path.read_text(encoding="utf-8")), {entry.name for entry in fields(kind)} | {"base"}
-    if not isinstance(recipe, dict) or not set(recipe) <= known:
-        odd = sorted(set(recipe) - known) if isinstance(recipe, dict) else recipe
-        raise ValueError(f"{path} must map names of {kind.__name__} to values, got {odd}; choose from {sorted(known)}")
+    recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(recipe, dict):
+        raise ValueError(f"{path} must map names of {kind.__name__} to values, got {recipe}")
     base = recipe.pop("base", None)
-    flags = _read_recipe(path.parent / base, kind) if base else []
-    for name, value in recipe.items():
-        values = value if isinstance(value, list) else [value]
-        flags += [f"--{name}", *map(str, values)] if values else []
+    return [*(_read_recipe(path.parent / base, kind) if base else []), *_as_flags(recipe, kind, str(path))]
+
+
+def _as_flags(values: Mapping[str, Any], kind: Any, where: str) -> list[str]:
+    known = {entry.name for entry in fields(kind)}
+    if odd := sorted(values.keys() - known):
+        raise ValueError(f"{where} must map names of {kind.__name__} to values, got {odd}; choose from {sorted(known)}")
+    flags = []
+    for name, value in values.items():
+        words = value if isinstance(value, list) else [value]
+        flags += [f"--{name}", *map(str, words)] if words else []
     return flags
 
 

@@ -34,7 +34,7 @@ from ecg_hf.provenance import describe_code, describe_corpus
 from ecg_hf.results import LabelledSplit, Predictions, base_run, save_results
 from ecg_hf.resumption import newest_whole_checkpoint
 from ecg_hf.runs import label_fields, save_run
-from ecg_hf.targets import read_splits, require_both_classes, share_of_patients, sort_by_record
+from ecg_hf.targets import keep_share, read_splits, require_both_classes, sort_by_record
 from ecg_hf.task_data import find_task, open_task_corpus, read_contract
 from ecg_hf.tasks.base import Task
 
@@ -62,7 +62,7 @@ def finetune(arguments: FinetuningArguments) -> Path:
     corpus = open_task_corpus(arguments, task)
     task, splits, scale = read_splits(corpus, task, extractor, arguments.unlabelled)
     train, validation, _ = task.splits
-    splits[train] = sort_by_record(share_of_patients(splits[train], arguments.fraction, arguments.seed))
+    splits[train] = sort_by_record(keep_share(splits[train], arguments.fraction, arguments.seed))
     require_both_classes(splits[validation], task)
     set_seed(arguments.seed)
     model = make_classifier(arguments, task)

@@ -130,7 +130,7 @@ def identify(
         "readout": model.config.head,
         "dtype": dtype,
         "torch": torch.__version__,
-        "device": _device().type,
+        "device": find_device().type,
     }
     normal: dict[str, Any] = json.loads(json.dumps(identity, sort_keys=True))
     return normal
@@ -144,7 +144,8 @@ def _hash_weights(backbone: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _device() -> torch.device:
+def find_device() -> torch.device:
+    """Gives the device that models are evaluated on here."""
     return (torch.accelerator.is_available() and torch.accelerator.current_accelerator()) or torch.device("cpu")
 
 
@@ -153,7 +154,7 @@ def _encode(
 ) -> Iterator[NDArray[Any]]:
     """Yields what the head's `summarise` gives for the tiles of all records, in their order."""
     backbone: Any = model.backbone
-    home, device = backbone.device, _device()
+    home, device = backbone.device, find_device()
     backbone.to(device)
     num_tiles = int((split.lengths // num_samples).sum())
     with tqdm(total=num_tiles, desc=f"encoding {split.corpus} {split.name}", unit="tile") as bar:

@@ -47,6 +47,7 @@ CORPORA = {
 TASKS = {
     "chapman": "ecg_hf.tasks.chapman:ALL",
     "chapman_rhythm": "ecg_hf.tasks.chapman:RHYTHM",
+    "code15": "ecg_hf.tasks.code15:CODE15",
     "cpsc2018": "ecg_hf.tasks.challenge2021:CPSC2018",
     "cpsc_extra": "ecg_hf.tasks.challenge2021:CPSC_EXTRA",
     "echonext": "ecg_hf.tasks.echonext:ECHONEXT",

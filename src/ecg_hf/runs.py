@@ -23,7 +23,7 @@ from ecg_hf.provenance import describe_code, describe_corpus
 from ecg_hf.registry import CORPORA, TASKS, load
 from ecg_hf.run_plot import plot_run
 from ecg_hf.split import Split, require_disjoint
-from ecg_hf.targets import resolve_labels
+from ecg_hf.targets import choose_labels, resolve_labels, share_of_patients
 from ecg_hf.tasks.base import Task
 from ecg_hf.training import Pretrainer
 
@@ -88,7 +88,9 @@ def open_run(arguments: PretrainingArguments) -> OpenRun:
     assert num_samples is not None
     opened = [open_splits(corpus, extractor) for corpus in corpora]
     train = [split for split, _ in opened]
-    task = task and resolve_labels(task, corpora, train)
+    # labels are counted before patients are left out: every share of them has the same outputs
+    task = task and choose_labels(resolve_labels(task, corpora, train), arguments.labels)
+    train = [_share(split, arguments) for split in train]
     validation = [split.select(range(min(len(split), arguments.max_validation_records))) for _, split in opened]
     set_seed(arguments.seed)
     trainer = Pretrainer(
@@ -155,6 +157,12 @@ def open_split(corpus: EcgCorpus | BuiltCorpus, split: str, extractor: EcgFeatur
     if isinstance(corpus, BuiltCorpus):
         return BuiltSplit(corpus, split, extractor, length)
     return PreparedSplit(corpus, split, extractor, length)
+
+
+def _share(split: Split, arguments: PretrainingArguments) -> Split:
+    if arguments.fraction == 1:
+        return split
+    return split.select(share_of_patients(split, arguments.fraction, arguments.fraction_seed))
 
 
 def open_corpora(arguments: PretrainingArguments) -> list[EcgCorpus | BuiltCorpus]:

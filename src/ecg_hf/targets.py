@@ -202,24 +202,46 @@ def require_both_classes(split: LabelledSplit, task: Task) -> None:
         )
 
 
-def share_of_patients(split: LabelledSplit, fraction: float, seed: int) -> LabelledSplit:
-    """Keeps a random share of the patients with all their records; a larger share contains a smaller one.
+def share_of_patients(records: Split, fraction: float, seed: int) -> NDArray[np.int64]:
+    """Chooses a random share of the patients with all their records; a larger share contains a smaller one.
+
+    A record whose patient is not known counts as a patient of its own.
 
     Args:
-        split: The training split.
+        records: Of the training split.
         fraction: Share of its patients, above 0 and at most 1.
         seed: Of the choice.
+
+    Returns:
+        Which records are kept, in their order.
     """
-    if fraction == 1:
-        return split
     owners = [
         patient if patient is not None else record
-        for patient, record in zip(split.records.patient_ids, split.records.record_ids, strict=True)
+        for patient, record in zip(records.patient_ids, records.record_ids, strict=True)
     ]
-    patients = np.unique(owners)
-    chosen = set(np.random.default_rng(seed).permutation(patients)[: max(1, round(fraction * len(patients)))])
-    kept = [index for index, owner in enumerate(owners) if owner in chosen]
+    patients, owner = np.unique(owners, return_inverse=True)
+    chosen = np.random.default_rng(seed).permutation(len(patients))[: max(1, round(fraction * len(patients)))]
+    return np.flatnonzero(np.isin(owner, chosen))
+
+
+def keep_share(split: LabelledSplit, fraction: float, seed: int) -> LabelledSplit:
+    """Keeps a share of the patients, see `share_of_patients`."""
+    if fraction == 1:
+        return split
+    kept = share_of_patients(split.records, fraction, seed)
     return LabelledSplit(split.records.select(kept), split.targets[kept], split.num_dropped)
+
+
+def choose_labels(task: Task, labels: Sequence[str]) -> Task:
+    """Asks for some of a task's outputs only; for all if none is named.
+
+    Raises:
+        ValueError: If the task does not have one of them.
+    """
+    unknown = [label for label in labels if label not in task.labels]
+    if unknown:
+        raise ValueError(f"{task.name} has no label {unknown[0]!r}; choose from {', '.join(task.labels)}")
+    return replace(task, labels=tuple(labels) or task.labels)
 
 
 def sort_by_record(split: LabelledSplit) -> LabelledSplit:

@@ -175,8 +175,9 @@ class Pretrainer:
             self.log.append(row)
         numbers = {name: value for name, value in row.items() if name != "step" and value is not None}
         self.accelerator.log(numbers, step=row["step"])
+        shown = {"loss": f"{row['loss']:.4g}", "crops_per_second": f"{row['crops_per_second']:.0f}"}
+        self.bar.set_postfix(shown, refresh=False)  # it is drawn now and then, not at every step
         self.bar.update()
-        self.bar.set_postfix(loss=f"{row['loss']:.4g}", crops_per_second=f"{row['crops_per_second']:.0f}")
 
     def _plot(self) -> None:
         """Draws the course of the run so far, for whoever looks in while it runs; it takes a second, so not often."""

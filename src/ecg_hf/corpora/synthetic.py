@@ -1,6 +1,6 @@
 """Made-up ECGs of made-up patients: a corpus that needs no files, is never used up and can be shared by anyone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -33,12 +33,14 @@ class SyntheticConfig(CorpusConfig):
         seed: Another seed, other patients; from 0 to 2**32 - 1.
         sampling_rate: In Hz, 100, 250 or 500; the ECGs are the same at each.
         duration_s: Length of a record, 8 to 600 s.
+        noise: Factor on muscle noise, mains hum and wander, as of another recorder; hearts and findings stay the same.
     """
 
     num_records: int = 2000
     seed: int = 0
     sampling_rate: int = 500
     duration_s: float = 10.0
+    noise: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,6 +54,8 @@ class SyntheticConfig(CorpusConfig):
             )
         if not 8 <= self.duration_s <= 600:
             raise ValueError(f"duration_s must be from 8 to 600 s, got {self.duration_s}; crop or join records instead")
+        if not 0 <= self.noise <= 100:
+            raise ValueError(f"noise must be a factor from 0 to 100, got {self.noise}; 1 is the corpus as it is")
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,7 @@ class Synthetic(EcgCorpus):
     def read_index(self, root: CorpusRoot | None) -> list[Entry]:
         """Lists the records: who, when and with which findings; no signal is made."""
         device = f"simulator, {self.config.duration_s:g} s at {self.config.sampling_rate} Hz"
+        device += "" if self.config.noise == 1 else f", {self.config.noise:g} times the noise"
         return [_entry(self.config.seed, number, device) for number in range(self.config.num_records)]
 
     def read_record(self, root: CorpusRoot | None, entry: Entry) -> Record:
@@ -112,7 +117,9 @@ class Synthetic(EcgCorpus):
         )
         rng = _generator(self.config.seed, number, visit)
         episode, _ = draw_episode(rng, patient)
-        signal = simulate(heart, episode, rng, self.config.duration_s)
+        factor = self.config.noise
+        levels = {name: factor * getattr(episode, name) for name in ("muscle", "hum", "wander")}
+        signal = simulate(heart, replace(episode, **levels), rng, self.config.duration_s)
         rate = self.config.sampling_rate
         if rate != SAMPLING_RATE:
             signal = resample_poly(signal, 1, SAMPLING_RATE // rate, axis=1, padtype="line")

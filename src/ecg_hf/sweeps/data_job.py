@@ -1,0 +1,66 @@
+"""What runs of a sweep have in common: their data, prepared once before several processes would do it at once."""
+
+import json
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from ecg_hf.arguments import PretrainingArguments
+from ecg_hf.runs import make_extractor, open_corpora, open_split
+from ecg_hf.sweeps.evaluation import Evaluation
+from ecg_hf.sweeps.job import Job
+from ecg_hf.sweeps.probes import open_probed
+from ecg_hf.sweeps.training_job import TrainingJob
+
+logger = logging.getLogger(__name__)
+_CORPUS = ("corpus", "corpus_config", "corpus_fields", "data_dir", "on_damage")
+_CONTRACT = ("sampling_rate", "crop_duration_s", "normalization")
+
+
+@dataclass(frozen=True)
+class DataJob(Job):
+    """Prepares what jobs will read.
+
+    Args:
+        jobs: The runs.
+    """
+
+    jobs: tuple[TrainingJob, ...]
+
+    def done(self) -> bool:
+        """Says no: what is prepared already is found in no time."""
+        return False
+
+    def do(self) -> None:
+        """Opens every corpus under every input contract once."""
+        seen: set[str] = set()
+        for job in self.jobs:
+            contract = {name: getattr(job.arguments, name) for name in _CONTRACT}
+            corpora = {name: getattr(job.arguments, name) for name in _CORPUS}
+            splits = {"train", "validation", *(one.split for one in job.evaluations if one.group == "id")}
+            if _is_new(seen, [contract, corpora, sorted(splits)]):
+                _prepare(job.arguments, splits)
+            for one in job.evaluations:
+                asked = [one.task, one.corpus_config, one.data_dir, one.corpus_fields]
+                if one.group != "id" and _is_new(seen, [contract, asked]):
+                    _prepare_probe(job.arguments, one)
+
+
+def _is_new(seen: set[str], key: Any) -> bool:
+    text = json.dumps(key)
+    new = text not in seen
+    seen.add(text)
+    return new
+
+
+def _prepare(arguments: PretrainingArguments, splits: set[str]) -> None:
+    extractor = make_extractor(arguments)
+    for corpus in open_corpora(arguments):
+        for split in sorted(splits):
+            logger.info("%s %s: %d records", corpus.dataset_name, split, len(open_split(corpus, split, extractor)))
+
+
+def _prepare_probe(arguments: PretrainingArguments, evaluation: Evaluation) -> None:
+    task, splits = open_probed(evaluation, make_extractor(arguments))
+    counts = {name: len(split.records) for name, split in splits.items()}
+    logger.info("%s: %d labels of %s, records %s", evaluation.name, len(task.labels), task.name, counts)

@@ -1,0 +1,164 @@
+"""A grid of runs: families x objectives x sizes x shares of the patients x seeds, and what each run is evaluated on."""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from itertools import product
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from ecg_hf.arguments import PretrainingArguments, make_arguments
+from ecg_hf.pretraining import PAIRS
+from ecg_hf.sweeps.evaluation import Evaluation
+from ecg_hf.sweeps.points import Block, Point
+
+Made = TypeVar("Made")
+Named = dict[str, dict[str, Any]]
+LISTS = ("model_fields", "corpus_fields")  # what sizes, families and objectives say of these adds up
+SUPERVISED = "supervised"
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Learning rates that are tried first, at a few sizes and all data.
+
+    Args:
+        rates: The rates.
+        sizes: At which sizes.
+        seeds: Of the runs.
+        arguments: What these runs do otherwise than those of the grid.
+    """
+
+    rates: tuple[float, ...]
+    sizes: tuple[str, ...]
+    seeds: tuple[int, ...] = (0,)
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What a sweep trains and evaluates.
+
+    Args:
+        arguments: Of all runs, by name of PretrainingArguments.
+        families: Arguments by family; `backbone` says which one of the library it is, if its name does not.
+        objectives: Arguments by objective; `objective` says which one of the library it is, if its name does not.
+        sizes: Arguments by size; `size` says which one of the library it is, if its name does not.
+        shares: Arguments by share of the patients, for those that have any of their own.
+        runs: Blocks of runs, whose union the grid is; each names values of `Block`.
+        evaluations: What each run is evaluated on.
+        learning_rates: What is tried to find the learning rates; None takes those of the arguments.
+    """
+
+    families: Named
+    objectives: Named
+    sizes: Named
+    runs: tuple[Block, ...]
+    evaluations: tuple[Evaluation, ...]
+    arguments: dict[str, Any] = field(default_factory=dict)
+    shares: dict[float, dict[str, Any]] = field(default_factory=dict)
+    learning_rates: Rates | None = None
+
+    def __post_init__(self) -> None:
+        names = [evaluation.name for evaluation in self.evaluations]
+        if repeated := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"each evaluation needs a name of its own, got {sorted(repeated)} twice")
+        for part in (*self.runs, *((self.learning_rates,) if self.learning_rates else ())):
+            for kind in ("families", "objectives", "sizes"):
+                self._require(kind, getattr(part, kind, ()))
+        for family, objective in product(self.families, self.objectives):
+            self._check_groups(family, objective)
+
+    def points(self) -> list[Point]:
+        """Lists the runs, each once."""
+        named = list(self.families), list(self.objectives), list(self.sizes)
+        return list(dict.fromkeys(point for block in self.runs for point in block.points(*named)))
+
+    def pair(self, family: str, objective: str) -> str:
+        """Names the pair of the library that a family and an objective are."""
+        backbone = self.families[family].get("backbone", family)
+        pair = f"{backbone}-{self.objectives[objective].get('objective', objective)}"
+        if pair not in PAIRS:
+            raise KeyError(f"pair {pair!r} is not registered; choose from {sorted(PAIRS)}")
+        return pair
+
+    def paradigm(self, objective: str) -> str:
+        """Says whether an objective is supervised, "sl", or self-supervised, "ssl"."""
+        return "sl" if self.objectives[objective].get("objective", objective) == SUPERVISED else "ssl"
+
+    def arguments_of(self, point: Point, folder: Path, **changes: Any) -> PretrainingArguments:
+        """Gives the arguments of a run.
+
+        Args:
+            point: The run.
+            folder: Where it goes.
+            changes: What goes before all that the grid says.
+        """
+        merged: dict[str, Any] = {"size": point.size}
+        parts = (self.families[point.family], self.objectives[point.objective], self.sizes[point.size])
+        for part in (self.arguments, *parts, self.shares.get(point.fraction, {}), changes):
+            for name, value in part.items():
+                merged[name] = [*merged.get(name, ()), *value] if name in LISTS else value
+        merged |= {"pair": self.pair(point.family, point.objective), "output_dir": str(folder), "resume": True}
+        merged |= {"fraction": point.fraction, "seed": point.seed}
+        given = {name: value for name, value in merged.items() if name not in ("backbone", "objective")}
+        return make_arguments(PretrainingArguments, given, point.run_id)
+
+    def _require(self, kind: str, names: tuple[str, ...]) -> None:
+        known = getattr(self, kind)
+        for name in names:
+            if name not in known:
+                raise KeyError(f"the grid has no {name!r} among its {kind}; choose from {', '.join(known)}")
+
+    def _check_groups(self, family: str, objective: str) -> None:
+        """Checks that what a probe calls seen was, and what it calls unseen was not, among the pretraining labels."""
+        said = self.arguments | self.families[family] | self.objectives[objective]
+        for evaluation in self.evaluations:
+            if self.paradigm(objective) != "sl" or evaluation.task is None or evaluation.task != said.get("task"):
+                continue
+            if odd := evaluation.contradicts(set(said.get("labels") or evaluation.labels)):
+                raise ValueError(
+                    f"{evaluation.name} is of the group {evaluation.group}, but of its labels {sorted(odd)} are not: "
+                    f"{objective} learns {said.get('labels') or 'all labels'}"
+                )
+
+
+def read_grid(path: Path) -> Grid:
+    """Reads a grid from YAML.
+
+    Raises:
+        ValueError: If it says something that no grid has.
+        KeyError: If a pair, or something that a block names, does not exist.
+    """
+    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    raw = _require_mapping(raw, path.name)
+    for name in ("families", "objectives", "sizes"):
+        given = raw.get(name) or {}
+        raw[name] = {str(key): dict((given[key] if isinstance(given, dict) else None) or {}) for key in given}
+    raw["shares"] = {float(share): dict(given) for share, given in (raw.get("shares") or {}).items()}
+    raw["runs"] = tuple(_make(Block, block, "a block of runs") for block in raw.get("runs") or [{}])
+    raw["evaluations"] = tuple(_make(Evaluation, one, "an evaluation") for one in raw.get("evaluations") or [])
+    if raw.get("learning_rates"):
+        raw["learning_rates"] = _make(Rates, raw["learning_rates"], "learning_rates")
+    return _make(Grid, raw, path.name)
+
+
+def _make(kind: type[Made], raw: Any, where: str) -> Made:
+    """Makes a dataclass of a mapping: lists become tuples, numbers that YAML takes for text numbers."""
+    raw, known = _require_mapping(raw, where), {entry.name: entry for entry in fields(kind)}  # type: ignore[arg-type]
+    if odd := sorted(raw.keys() - known.keys()):
+        raise ValueError(f"{where} does not know {odd}; choose from {sorted(known)}")
+    needed = [name for name, entry in known.items() if entry.default is entry.default_factory is MISSING]
+    if missing := [name for name in needed if name not in raw]:
+        raise ValueError(f"{where} lacks {', '.join(missing)}; it needs {', '.join(needed)}")
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
+    for name in values.keys() & {"fractions", "rates"}:
+        values[name] = tuple(float(value) for value in values[name])
+    return kind(**values)
+
+
+def _require_mapping(raw: Any, where: str) -> dict[str, Any]:
+    if not isinstance(raw, Mapping):
+        raise ValueError(f"{where} must map names to values, got {raw!r}")
+    return dict(raw)

@@ -1,0 +1,77 @@
+"""How large a model is, by each of the definitions of the run table, without making it."""
+
+import functools
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ecg_hf.arguments import PretrainingArguments
+from ecg_hf.pretraining import Pair
+from ecg_hf.registry import TASKS, load
+from ecg_hf.runs import make_extractor, make_pair
+from ecg_hf.targets import choose_labels
+from ecg_hf.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """Sizes of a pair that count what is trained.
+
+    Args:
+        n_params: Of the backbone.
+        n_params_nonembed: Of the backbone without its stem.
+        n_params_total: With the objective.
+    """
+
+    n_params: int
+    n_params_nonembed: int
+    n_params_total: int
+
+
+def measure(arguments: PretrainingArguments) -> ModelSize:
+    """Gives the sizes of the pair that a run's arguments describe.
+
+    Raises:
+        KeyError: If the pair, its size or the task does not exist.
+        ValueError: If arguments do not fit each other.
+    """
+    return _measure(_shape(arguments))
+
+
+def count_flops(arguments: PretrainingArguments) -> int:
+    """Counts the floating-point operations of a forward pass of a run's backbone over one crop."""
+    return _count_flops(_shape(arguments), make_extractor(arguments).num_samples or 0)
+
+
+def _shape(arguments: PretrainingArguments) -> str:
+    """What decides how large a pair is."""
+    return json.dumps({name: getattr(arguments, name) for name in ("pair", "size", "model_fields", "task", "labels")})
+
+
+@functools.lru_cache(maxsize=1024)
+def _measure(shape: str) -> ModelSize:
+    pair = _build(shape)
+    trained = _count(pair.backbone)
+    return ModelSize(trained, trained - _count(pair.backbone.stem), _count(pair))
+
+
+@functools.lru_cache(maxsize=1024)
+def _count_flops(shape: str, num_samples: int) -> int:
+    backbone: Any = _build(shape).backbone
+    return int(backbone.forward_flops(num_samples))
+
+
+def _build(shape: str) -> Pair:
+    arguments = PretrainingArguments(output_dir="", **json.loads(shape))
+    task: Task | None = load(TASKS, arguments.task) if arguments.task else None
+    if task is not None and task.labels:  # a rule would need the data, and decides nothing but the head
+        task = choose_labels(task, arguments.labels)
+    with torch.device("meta"):
+        return make_pair(arguments, task)
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)

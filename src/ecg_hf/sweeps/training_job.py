@@ -1,0 +1,119 @@
+"""A run of a sweep: pretraining, then every evaluation that it does not have yet."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ecg_hf.arguments import PretrainingArguments
+from ecg_hf.files import read_json, write_json
+from ecg_hf.runs import pretrain
+from ecg_hf.sweeps.evaluation import Evaluation
+from ecg_hf.sweeps.in_distribution import evaluate_in_distribution
+from ecg_hf.sweeps.job import Job, drop_folder, last_row
+from ecg_hf.sweeps.model_size import count_flops
+from ecg_hf.sweeps.probes import evaluate_probes
+
+VERSION = 1  # of how evaluations are made
+STEP_FLOPS = 3e8  # what a step costs beside its arithmetic, for estimates of time
+
+
+@dataclass(frozen=True)
+class TrainingJob(Job):
+    """A run and its evaluations, in a folder of its own.
+
+    Args:
+        folder: Of the run, which becomes the model.
+        arguments: Of the pretraining.
+        evaluations: What follows it.
+    """
+
+    folder: Path
+    arguments: PretrainingArguments
+    evaluations: tuple[Evaluation, ...] = ()
+
+    def done(self) -> bool:
+        """Says whether the model and all its evaluations are there."""
+        return self.trained() and all(self.rows_of(evaluation) is not None for evaluation in self.evaluations)
+
+    def trained(self) -> bool:
+        """Says whether the model is there.
+
+        Raises:
+            ValueError: If it is one of other arguments.
+        """
+        if not (self.folder / "run.json").exists():
+            return False
+        made = PretrainingArguments(**read_json(self.folder / "run.json")["arguments"]).identity()
+        for name, value in self.arguments.identity().items():
+            if made[name] != value:
+                raise ValueError(
+                    f"{self.folder} was made with {name}={made[name]!r}, the grid now says {value!r}; "
+                    "choose another folder for the sweep, or remove that run"
+                )
+        return True
+
+    @property
+    def cost(self) -> float:
+        """Of all steps, in FLOP and what is like them."""
+        arguments = self.arguments
+        crops = arguments.batch_size * arguments.gradient_accumulation_steps
+        return arguments.max_steps * (3 * count_flops(arguments) * crops + STEP_FLOPS)
+
+    def progress(self) -> dict[str, Any]:
+        """Says which step it is at, of how many, and its losses there."""
+        row = last_row(self.folder / "metrics.jsonl")
+        found = {name: row[name] for name in ("step", "loss", "seconds") if row.get(name) is not None}
+        return {"of": self.arguments.max_steps, **found}
+
+    def do(self) -> None:
+        """Pretrains, goes on with a pretraining that was interrupted, and evaluates."""
+        if not self.trained():
+            pretrain(replace(self.arguments, resume=True))
+        for left in ("checkpoints", "best"):
+            drop_folder(self.folder / left)
+        for evaluation in self.evaluations:
+            if self.rows_of(evaluation) is None:
+                rows = evaluate(self.folder, evaluation)
+                path = self._path(evaluation)
+                path.parent.mkdir(exist_ok=True)
+                write_json(path, {"asked": _asked(evaluation), "rows": rows})
+        drop_folder(self.folder / "features")
+
+    def rows_of(self, evaluation: Evaluation) -> list[dict[str, Any]] | None:
+        """Gives what an evaluation found; None if it was not made, or asked something else."""
+        path = self._path(evaluation)
+        if not path.exists():
+            return None
+        found = read_json(path)
+        rows: list[dict[str, Any]] = found["rows"]
+        return rows if found["asked"] == _asked(evaluation) else None
+
+    def _path(self, evaluation: Evaluation) -> Path:
+        return self.folder / "evaluations" / f"{evaluation.name}.json"
+
+
+def _asked(evaluation: Evaluation) -> dict[str, Any]:
+    listed = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(evaluation).items()}
+    return {"version": VERSION, **listed}
+
+
+def evaluate(folder: Path, evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Evaluates a model; each row holds the columns of the run table that say what was found.
+
+    Args:
+        folder: Of the model.
+        evaluation: What is asked.
+
+    Raises:
+        FloatingPointError: If a value is not finite.
+    """
+    how: Callable[[Path, Evaluation], list[dict[str, Any]]] = (
+        evaluate_in_distribution if evaluation.group == "id" else evaluate_probes
+    )
+    rows = how(folder, evaluation)
+    for row in rows:
+        if not math.isfinite(row["value"]):
+            raise FloatingPointError(f"{row['metric']} of {evaluation.name} is {row['value']} for {folder}")
+    return rows

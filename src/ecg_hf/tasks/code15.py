@@ -1,0 +1,13 @@
+"""The six abnormalities of CODE, which supervised pretraining on it learns."""
+
+from ecg_hf.corpora.code15 import FINDINGS
+from ecg_hf.tasks.base import Task
+
+CODE15 = Task(
+    "code15",
+    "code15",
+    "finding",
+    FINDINGS,
+    unlabelled="zero",
+    source="Ribeiro et al. 2020 (doi:10.1038/s41467-020-15432-4), by whose group study B (arXiv:2605.17276) is",
+)

@@ -1,0 +1,112 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ecg_hf.sweeps.evaluation import Evaluation
+from ecg_hf.sweeps.grid import Grid, read_grid
+from ecg_hf.sweeps.model_size import count_flops, measure
+from ecg_hf.sweeps.points import Block, Point
+
+SMALL = {
+    "arguments": {"corpus_fields": ["num_records=50"], "model_fields": ["dropout=0.0"], "learning_rate": "1e-3"},
+    "families": {"resnet": None, "patches": {"backbone": "transformer", "model_fields": ["patch_size=8"]}},
+    "objectives": {
+        "masked": {"model_fields": ["mask_patch_size=8"]},
+        "supervised": {"task": "synthetic", "labels": ["AFIB", "PVC"]},
+    },
+    "sizes": {"20k": {"batch_size": 7}, "63k": None},
+}
+SIZES = ["20k", "63k", "200k", "632k", "2m", "6.3m", "20m", "63m", "200m"]
+PROBE = {"name": "p", "group": "ood_seen", "task": "synthetic", "labels": ["PVC"]}
+
+
+def grid_of(folder, **changes):
+    path = Path(folder) / "grid.yaml"
+    path.write_text(yaml.safe_dump(SMALL | changes))
+    return read_grid(path)
+
+
+def test_a_grid_is_the_union_of_its_blocks(tmp_path):
+    assert len(grid_of(tmp_path).points()) == 8
+    blocks = [{"fractions": [1, 0.5]}, {"sizes": ["20k"], "families": ["resnet"], "seeds": [0, 1]}]
+    points = grid_of(tmp_path, runs=blocks).points()
+    assert len(points) == len(set(points)) == 16 + 2
+    assert len({point.run_id for point in points}) == len(points)
+    assert Point("resnet", "masked", "20k", 1.0, 1) in points and Point("patches", "masked", "20k", 0.5, 0) in points
+
+
+def test_the_wide_design_has_thirty_runs_of_nine_sizes_and_seven_shares():
+    shares = tuple(0.5**level for level in range(7))
+    points = list(Block(fractions=shares, design="wide").points(["f"], ["o"], SIZES))
+    places = {(point.size, point.fraction) for point in points}
+    assert len(points) == len(places) == 30
+    assert {(size, 1.0) for size in SIZES} <= places
+    assert {(size, share) for size in ("63k", "2m", "63m") for share in shares} <= places
+    assert {("20k", shares[-1]), ("200m", shares[-1]), ("200m", shares[3])} <= places
+
+
+def test_arguments_come_from_the_grid_then_the_family_the_objective_and_the_size(tmp_path):
+    grid = grid_of(tmp_path)
+    made = grid.arguments_of(Point("patches", "masked", "20k", 0.5, 3), tmp_path / "run")
+    assert (made.pair, made.size, made.fraction, made.seed) == ("transformer-masked", "20k", 0.5, 3)
+    assert made.model_fields == ["dropout=0.0", "patch_size=8", "mask_patch_size=8"]
+    assert (made.batch_size, made.learning_rate, made.resume) == (7, 1e-3, True)
+    assert made.corpus_fields == ["num_records=50"] and made.output_dir == str(tmp_path / "run")
+    other = grid.arguments_of(Point("resnet", "supervised", "63k", 1.0, 0), tmp_path, max_steps=5, batch_size=9)
+    assert (other.pair, other.task, other.batch_size, other.max_steps) == ("resnet-supervised", "synthetic", 9, 5)
+    assert grid.paradigm("masked") == "ssl" and grid.paradigm("supervised") == "sl"
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"size": {}}, r"grid.yaml does not know \['size'\]; choose from"),
+        ({"families": {"vit": None}}, "pair 'vit-masked' is not registered"),
+        ({"runs": [{"sizes": ["2m"]}]}, "the grid has no '2m' among its sizes; choose from 20k, 63k"),
+        ({"runs": [{"design": "narrow"}]}, "design must be every or wide, got 'narrow'"),
+        ({"runs": [{"fractions": [0.5, 1]}]}, "fractions must begin with the largest"),
+        ({"arguments": {"max_step": 3}}, r"must map names of PretrainingArguments to values, got \['max_step'\]"),
+        ({"evaluations": [{"name": "x"}]}, "an evaluation lacks group"),
+        ({"evaluations": [{"name": "x", "group": "ood"}]}, "group of x must be one of id, ood_seen, ood_unseen"),
+        ({"evaluations": [{"name": "x", "group": "ood_seen"}]}, "x must name a task if, and only if, it is a probe"),
+        ({"evaluations": [PROBE, PROBE]}, r"each evaluation needs a name of its own, got \['p'\] twice"),
+        ({"evaluations": [PROBE | {"group": "ood_unseen"}]}, r"p is of the group ood_unseen, .*\['PVC'\] are not"),
+        ({"evaluations": [PROBE | {"labels": ["PVC", "LAD"]}]}, r"its labels \['LAD'\] are not"),
+        ({"learning_rates": {"rates": [1e-3], "sizes": ["2m"]}}, "the grid has no '2m' among its sizes"),
+    ],
+)
+def test_a_grid_that_cannot_be_meant_is_refused(tmp_path, changes, message):
+    with pytest.raises((ValueError, KeyError), match=message):
+        grid = grid_of(tmp_path, **changes)
+        for point in grid.points():
+            grid.arguments_of(point, tmp_path)
+
+
+def test_a_model_is_measured_as_it_is_built(tmp_path):
+    from ecg_hf.registry import TASKS, load
+    from ecg_hf.runs import make_pair
+    from ecg_hf.targets import choose_labels
+
+    grid = grid_of(tmp_path)
+    for objective in ("masked", "supervised"):
+        arguments = grid.arguments_of(Point("patches", objective, "20k", 1.0, 0), tmp_path)
+        task = choose_labels(load(TASKS, "synthetic"), arguments.labels) if arguments.task else None
+        pair, size = make_pair(arguments, task), measure(arguments)
+        counts = {name: parameter.numel() for name, parameter in pair.named_parameters() if parameter.requires_grad}
+        assert size.n_params_total == sum(counts.values())
+        assert size.n_params == sum(count for name, count in counts.items() if name.startswith("backbone."))
+        assert size.n_params - size.n_params_nonembed == sum(
+            count for name, count in counts.items() if name.startswith("backbone.stem.")
+        )
+        assert count_flops(arguments) == pair.backbone.forward_flops(600)
+
+
+def test_an_evaluation_is_plain_values(tmp_path):
+    grid = grid_of(tmp_path, evaluations=[PROBE | {"probe_sizes": [100, 0]}])
+    assert isinstance(grid, Grid) and grid.evaluations == (
+        Evaluation("p", "ood_seen", task="synthetic", labels=("PVC",), probe_sizes=(100, 0)),
+    )
+    json.dumps(replace(grid.evaluations[0]).__dict__)
