@@ -5,12 +5,12 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import least_squares
 from scipy.stats import f as f_distribution
 
 from ecg_hf.scaling.fitting import fit
 from ecg_hf.scaling.intervals import Boot, Estimate, bootstrap, summarise
 from ecg_hf.scaling.law import Values
+from ecg_hf.scaling.orthogonal import least_distance
 from ecg_hf.scaling.profiles import Profile, profile
 
 Method = Literal["two-stage", "joint", "orthogonal"]
@@ -247,55 +247,19 @@ def _orthogonal(
     rows = []
     for count in counts:
         drawn = np.flatnonzero(count)
-        theta, _ = _least_distance(x[drawn], y[drawn], count[drawn], start, given)
+        theta, _ = least_distance(x[drawn], y[drawn], count[drawn], start, given)
         rows.append(theta)
     theta = np.array(rows)
     columns = {"K": np.exp(theta[:, 0]), "kappa": theta[:, 1], "E_x": theta[:, 2], "E_y": theta[:, 3]}
     params = {name: float(values[0]) for name, values in columns.items()}
     estimates = {name: summarise(name, params[name], values[1:], note="orthogonal") for name, values in columns.items()}
-    _, distances = _least_distance(x, y, np.ones(len(x)), start, given)
+    _, distances = least_distance(x, y, np.ones(len(x)), start, given)
     predicted = np.log(params["E_y"] + params["K"] * np.maximum(x - params["E_x"], 1e-12) ** params["kappa"])
     edge = [f"at bound: {name} = 0" for name in ("E_x", "E_y") if name not in given and params[name] < 1e-6 * x.min()]
     spread = float(np.sqrt(np.sum(distances**2) / max(len(x) - 4, 1)))
     return LossToLoss(
         "orthogonal", params, estimates, x, y, spread, _r_squared(np.log(y), predicted), tuple(edge), None, theta[1:, 1]
     )
-
-
-def _least_distance(
-    x: Values, y: Values, counts: NDArray[np.generic], start: dict[str, float], given: dict[str, float]
-) -> tuple[Values, Values]:
-    """Moves every point to its place on the curve: ln K, kappa, E_x, E_y and the log distances, shape (2 n,)."""
-    num, root = len(x), np.sqrt(np.asarray(counts, dtype=np.float64))
-    lowest = np.log(x.min())
-    first = np.array([np.log(start["K"]), start["kappa"], start["E_x"], start["E_y"]])
-    ends = [(-50.0, 50.0), (1e-3, 10.0), (0.0, 0.999 * x.min()), (0.0, 0.999 * y.min())]
-    for column, name in ((2, "E_x"), (3, "E_y")):
-        if name in given:
-            ends[column] = (given[name] - 1e-12, given[name] + 1e-12)
-
-    def _distances(z: Values) -> Values:
-        above = np.maximum(np.exp(z[4:]) - z[2], 1e-12)
-        return np.concatenate(
-            [root * (z[4:] - np.log(x)), root * (np.log(z[3] + np.exp(z[0]) * above ** z[1]) - np.log(y))]
-        )
-
-    def _slopes(z: Values) -> Values:
-        above = np.maximum(np.exp(z[4:]) - z[2], 1e-12)
-        part = np.exp(z[0]) * above ** z[1]
-        unit = root / (z[3] + part)
-        found = np.zeros((2 * num, 4 + num))
-        found[:num, 4:] = np.diag(root)
-        by_above = unit * part * z[1] / above
-        found[num:, :4] = np.stack([unit * part, unit * part * np.log(above), -by_above, unit], axis=1)
-        found[num:, 4:] = np.diag(by_above * np.exp(z[4:]))
-        return found
-
-    low = np.concatenate([[end[0] for end in ends], np.full(num, lowest - 1.0)])
-    high = np.concatenate([[end[1] for end in ends], np.full(num, np.log(x.max()) + 1.0)])
-    begin = np.clip(np.concatenate([first, np.log(x)]), low + 1e-13, high - 1e-13)
-    found = least_squares(_distances, begin, _slopes, bounds=(low, high), x_scale="jac", xtol=1e-12, ftol=1e-12)
-    return found.x[:4], found.fun
 
 
 def _r_squared(values: Values, predicted: Values) -> float:
