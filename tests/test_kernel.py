@@ -181,3 +181,15 @@ def test_what_is_kept_for_a_signal_of_another_type_is_not_mixed_up():
         double = space.double()(signal.double())
         assert double.dtype == torch.float64
         torch.testing.assert_close(double.float(), single, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["chunked", "spectral"])
+def test_a_gradient_taken_under_autocast_is_that_of_full_precision(form):
+    space, gradients = make_space(), []
+    signal = torch.randn(5, 2, 3 * CHUNK)
+    for enabled in (False, True):
+        given = signal.clone().requires_grad_()
+        mixed = getattr(space, form)(given)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            gradients.append(torch.autograd.grad(mixed.square().sum(), given)[0])
+    assert torch.equal(*gradients)

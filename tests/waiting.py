@@ -39,6 +39,11 @@ def _refuse(tensor, *args, **kwargs):
     raise AssertionError("reading all values makes the host wait")
 
 
+def as_on_accelerator():
+    """Lets code that asks whether a tensor is on the CPU take the way of an accelerator."""
+    return mock.patch.object(torch.Tensor, "is_cpu", property(lambda _: False))
+
+
 @contextlib.contextmanager
 def no_waiting():
     """Lets a step run that takes place on the device of its tensors, here the CPU, and nowhere else."""

@@ -21,7 +21,13 @@ class _Chunked(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Runs the states against the direction they came from."""
+        """Runs the states against the direction they came from, in full precision wherever it was called."""
+        with torch.autocast(gradient.device.type, enabled=False):
+            return _Chunked.correlate(ctx, gradient)
+
+    @staticmethod
+    def correlate(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Computes what `backward` gives."""
         chunks, states, weights, leave, enter, transitions = ctx.saved_tensors
         width, batch, num_tokens = gradient.shape
         passed = _split(gradient, weights.shape[1])

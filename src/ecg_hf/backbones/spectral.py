@@ -42,9 +42,11 @@ class _Circular(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """Correlates: torch's own gradient of a real transform is a complex one, of twice the work."""
         spectrum, response = ctx.saved_tensors
-        passed = torch.fft.rfft(gradient, ctx.size)
-        of_circle = torch.fft.irfft(torch.linalg.vecdot(spectrum, passed, dim=1), ctx.size)
-        of_signal = torch.fft.irfft(passed * response.conj(), ctx.size)
+        # In full precision, wherever it was called.
+        with torch.autocast(gradient.device.type, enabled=False):
+            passed = torch.fft.rfft(gradient, ctx.size)
+            of_circle = torch.fft.irfft(torch.linalg.vecdot(spectrum, passed, dim=1), ctx.size)
+            of_signal = torch.fft.irfft(passed * response.conj(), ctx.size)
         return of_signal[..., : gradient.shape[-1]], of_circle
 
 
