@@ -132,7 +132,7 @@ def test_sigterm_ends_a_run_within_seconds_with_a_checkpoint(whole, tmp_path, ta
 def test_a_jumping_clock_changes_nothing(whole, tmp_path, tally):
     assert run(arguments_for(tmp_path / "run"), [Fault(clock_jump_s=86400.0)]) == [0]
     tally(
-        "F37 steps with a wall clock that jumps a day to and fro: bit for bit the unbroken run",
+        "F37 steps with a wall clock that jumps a day back and forth: bit for bit the unbroken run",
         STEPS,
         STEPS * same_run(tmp_path / "run", whole),
     )

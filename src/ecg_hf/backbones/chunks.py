@@ -11,6 +11,7 @@ class _Chunked(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, signal: Tensor, weights: Tensor, leave: Tensor, enter: Tensor, transitions: Tensor) -> Tensor:
+        """Keeps the chunks and the states between them for the backward pass."""
         width, batch, num_tokens = signal.shape
         chunks = _split(signal, weights.shape[1])
         states = _carry(chunks @ enter, transitions, batch)

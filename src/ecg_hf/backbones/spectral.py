@@ -30,6 +30,7 @@ class _Circular(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, signal: Tensor, circle: Tensor) -> Tensor:
+        """Keeps both spectra for the backward pass."""
         size = circle.shape[-1]
         spectrum, response = torch.fft.rfft(signal, size), torch.fft.rfft(circle)[:, None]
         ctx.save_for_backward(spectrum, response)
