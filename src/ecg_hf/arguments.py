@@ -228,7 +228,7 @@ def _as_flags(values: Mapping[str, Any], kind: Any, where: str) -> list[str]:
         raise ValueError(f"{where} must map names of {kind.__name__} to values, got {odd}; choose from {sorted(known)}")
     flags = []
     for name, value in values.items():
-        words = value if isinstance(value, list) else [value]
+        words = value if isinstance(value, list) else [] if value is None else [value]
         flags += [f"--{name}", *map(str, words)] if words else []
     return flags
 
