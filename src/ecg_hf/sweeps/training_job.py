@@ -15,7 +15,7 @@ from ecg_hf.sweeps.job import Job, drop_folder, last_row
 from ecg_hf.sweeps.model_size import count_flops
 from ecg_hf.sweeps.probes import evaluate_probes
 
-VERSION = 1  # of how evaluations are made
+VERSION = 2  # of how evaluations are made
 STEP_FLOPS = 3e8  # what a step costs beside its arithmetic, for estimates of time
 
 
