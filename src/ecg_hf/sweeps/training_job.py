@@ -1,7 +1,7 @@
 """A run of a sweep: pretraining, then every evaluation that it does not have yet."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,14 +45,25 @@ class TrainingJob(Job):
         """
         if not (self.folder / "run.json").exists():
             return False
-        made = PretrainingArguments(**read_json(self.folder / "run.json")["arguments"]).identity()
-        for name, value in self.arguments.identity().items():
-            if made[name] != value:
+        run = read_json(self.folder / "run.json")
+        made = identify(PretrainingArguments(**run["arguments"]))
+        if run.get("steps"):  # several processes may have shared it
+            made["crops_per_step"] = run["examples_seen"] // run["steps"]
+        self.require_made_with(made, identify(self.arguments))
+        return True
+
+    def require_made_with(self, made: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+        """Refuses what is in the folder if it was made with something else than the grid asks for now.
+
+        Raises:
+            ValueError: If it was.
+        """
+        for name, value in asked.items():
+            if made.get(name) != value:
                 raise ValueError(
-                    f"{self.folder} was made with {name}={made[name]!r}, the grid now says {value!r}; "
+                    f"{self.folder} was made with {name}={made.get(name)!r}, the grid now says {value!r}; "
                     "choose another folder for the sweep, or remove that run"
                 )
-        return True
 
     @property
     def cost(self) -> float:
@@ -92,6 +103,12 @@ class TrainingJob(Job):
 
     def _path(self, evaluation: Evaluation) -> Path:
         return self.folder / "evaluations" / f"{evaluation.name}.json"
+
+
+def identify(arguments: PretrainingArguments) -> dict[str, Any]:
+    """Gives what makes a run of one process another run if it changes."""
+    crops = arguments.batch_size * arguments.gradient_accumulation_steps
+    return arguments.identity() | {"crops_per_step": crops}
 
 
 def _asked(evaluation: Evaluation) -> dict[str, Any]:
