@@ -87,8 +87,8 @@ class Sweep:
         if rules:
             write_json(self.folder / RULES, describe_rules(rules))
         jobs = self.jobs(rules)
-        self._prepare(list(jobs.values()))
         try:
+            self._prepare(list(jobs.values()))
             return self._do("runs", list(jobs.values()))
         finally:
             write_table(self.folder / TABLE, self.grid, jobs, self._edges(jobs, rules))

@@ -68,9 +68,8 @@ class TrainingJob(Job):
     @property
     def cost(self) -> float:
         """Of all steps, in FLOP and what is like them."""
-        arguments = self.arguments
-        crops = arguments.batch_size * arguments.gradient_accumulation_steps
-        return arguments.max_steps * (3 * count_flops(arguments) * crops + STEP_FLOPS)
+        crops = count_crops(self.arguments)
+        return self.arguments.max_steps * (3 * count_flops(self.arguments) * crops + STEP_FLOPS)
 
     def progress(self) -> dict[str, Any]:
         """Says which step it is at, of how many, and its losses there."""
@@ -107,8 +106,12 @@ class TrainingJob(Job):
 
 def identify(arguments: PretrainingArguments) -> dict[str, Any]:
     """Gives what makes a run of one process another run if it changes."""
-    crops = arguments.batch_size * arguments.gradient_accumulation_steps
-    return arguments.identity() | {"crops_per_step": crops}
+    return arguments.identity() | {"crops_per_step": count_crops(arguments)}
+
+
+def count_crops(arguments: PretrainingArguments) -> int:
+    """Counts the crops of an optimizer step of one process."""
+    return arguments.batch_size * arguments.gradient_accumulation_steps
 
 
 def _asked(evaluation: Evaluation) -> dict[str, Any]:
