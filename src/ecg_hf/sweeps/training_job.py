@@ -1,5 +1,6 @@
 """A run of a sweep: pretraining, then every evaluation that it does not have yet."""
 
+import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ecg_hf.arguments import PretrainingArguments
+from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.files import read_json, write_json
 from ecg_hf.runs import pretrain
 from ecg_hf.sweeps.evaluation import Evaluation
@@ -15,6 +17,7 @@ from ecg_hf.sweeps.job import Job, drop_folder, last_row
 from ecg_hf.sweeps.model_size import count_flops
 from ecg_hf.sweeps.probes import evaluate_probes
 
+logger = logging.getLogger(__name__)
 VERSION = 1  # of how evaluations are made
 STEP_FLOPS = 3e8  # what a step costs beside its arithmetic, for estimates of time
 
@@ -78,18 +81,38 @@ class TrainingJob(Job):
         return {"of": self.arguments.max_steps, **found}
 
     def do(self) -> None:
-        """Pretrains, goes on with a pretraining that was interrupted, and evaluates."""
+        """Pretrains, goes on with a pretraining that was interrupted, and evaluates.
+
+        Raises:
+            EcgIntegrityError: If evaluations could not be made, after those that could.
+        """
         if not self.trained():
             pretrain(replace(self.arguments, resume=True))
         for left in ("checkpoints", "best"):
             drop_folder(self.folder / left)
+        self._evaluate()
+
+    def _evaluate(self) -> None:
+        """Makes the evaluations that are lacking; one that fails does not keep the others from being made."""
+        failed: dict[str, Exception] = {}
         for evaluation in self.evaluations:
-            if self.rows_of(evaluation) is None:
+            if self.rows_of(evaluation) is not None:
+                continue
+            try:
                 rows = evaluate(self.folder, evaluation)
+            except Exception as error:
+                logger.exception("%s could not be made", evaluation.name)
+                failed[evaluation.name] = error
+            else:
                 path = self._path(evaluation)
                 path.parent.mkdir(exist_ok=True)
                 write_json(path, {"asked": _asked(evaluation), "rows": rows})
         drop_folder(self.folder / "features")
+        if failed:
+            said = "; ".join(f"{name}: {type(error).__name__}: {error}" for name, error in failed.items())
+            raise EcgIntegrityError(
+                f"{len(failed)} of {len(self.evaluations)} evaluations could not be made, the others were: {said}"
+            ) from next(iter(failed.values()))
 
     def rows_of(self, evaluation: Evaluation) -> list[dict[str, Any]] | None:
         """Gives what an evaluation found; None if it was not made, or asked something else."""
