@@ -1,5 +1,6 @@
 """Jobs under a scheduler, each a task of its own, through submitit."""
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,8 +32,7 @@ def submit(
     import submitit
 
     executor = submitit.AutoExecutor(folder, cluster=cluster)
-    executor.update_parameters(name="sweep", timeout_min=TIMEOUT_MIN)
-    executor.update_parameters(slurm_array_parallelism=workers, **settings)
+    executor.update_parameters(name="sweep", timeout_min=TIMEOUT_MIN, **complete_settings(settings, workers))
     with executor.batch():
         submitted = [executor.submit(_run, job) for job in jobs]
     try:
@@ -51,6 +51,32 @@ def submit(
             known = job.error.exists() and not job.done()
             failed[job.name] = job.error.read_text(encoding="utf-8").strip() if known else str(error)
     return failed
+
+
+def complete_settings(settings: Mapping[str, Any], workers: int) -> dict[str, Any]:
+    """Adds to settings of submitit, where they do not say it, how many jobs may run at a time."""
+    time_limit = settings.get("slurm_time")
+    known = {"slurm_time": to_minutes(time_limit)} if isinstance(time_limit, str) else {}
+    return {"slurm_array_parallelism": workers, **settings, **known}
+
+
+def to_minutes(text: str) -> int:
+    """Gives the minutes, rounded up, of a time as Slurm writes it; in a job submitit computes with minutes.
+
+    Source:
+        sbatch(1), option --time: M, M:S, H:M:S, D-H, D-H:M and D-H:M:S.
+
+    Raises:
+        ValueError: If it is none of these.
+    """
+    found = re.fullmatch(r"(?:(\d+)-)?(\d+(?::\d+){0,2})", text, re.ASCII)
+    if found is None:
+        raise ValueError(f"a time limit must be minutes, hours:minutes:seconds or days-hours, got {text!r}")
+    days, numbers = found[1], [int(number) for number in found[2].split(":")]
+    if days is None and len(numbers) < 3:
+        numbers = [0, *numbers]
+    hours, minutes, seconds = [*numbers, 0, 0][:3]
+    return (int(days or 0) * 24 + hours) * 60 + minutes + (seconds > 0)
 
 
 def _run(job: Job) -> None:
