@@ -75,6 +75,20 @@ def test_runs_that_failed_or_are_running_are_in_the_table_with_the_amount_they_t
     assert {row.examples_seen for row in table.rows} == {24}
 
 
+def test_the_size_of_a_trained_run_counts_the_head_of_the_labels_that_a_rule_found(tmp_path):
+    path = tmp_path / "grid.yaml"
+    path.write_text(yaml.safe_dump(GRID | {"objectives": {"supervised": {"task": "sph"}}}))
+    sweep = Sweep(read_grid(path), tmp_path / "out")
+    first, second, *_ = sweep.jobs().values()
+    for job, labels in ((first, ["a", "b"]), (second, ["a", "b", "c"])):
+        train(job, ["id"])
+        (job.folder / "config.json").write_text(json.dumps({"id2label": dict(enumerate(labels))}))
+    _, table = table_of(sweep)
+    rows = {row.run_id: row for row in table.rows}
+    assert rows[first.name].n_labels == 2 and rows[first.name].n_params == rows[second.name].n_params
+    assert rows[second.name].n_params_total > rows[first.name].n_params_total > rows[first.name].n_params
+
+
 def test_the_data_are_opened_once_for_each_share(sweep, monkeypatch):
     opened = []
     count = amounts._count

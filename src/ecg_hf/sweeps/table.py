@@ -4,9 +4,11 @@ import json
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ecg_hf.arguments import PretrainingArguments
 from ecg_hf.errors import EcgError
 from ecg_hf.files import read_json
 from ecg_hf.registry import TASKS, load
@@ -51,7 +53,7 @@ def write_table(path: Path, grid: Grid, jobs: Mapping[Point, TrainingJob], edges
 
 def describe_run(grid: Grid, point: Point, job: TrainingJob) -> dict[str, Any]:
     """Gives the columns of the run table that say what a run is, begun or not."""
-    size = measure(job.arguments)
+    size = measure(_with_labels(grid, point, job))
     return {
         "run_id": point.run_id,
         "family": point.family,
@@ -81,7 +83,7 @@ def _trained_rows(grid: Grid, point: Point, job: TrainingJob) -> list[dict[str, 
         "n_patients": amount.num_patients,
         "examples_seen": seen,
         "epochs": seen / amount.num_records,
-        "n_labels": _num_labels(job) if grid.paradigm(point.objective) == "sl" else None,
+        "n_labels": len(_read_labels(job)) if grid.paradigm(point.objective) == "sl" else None,
         "es_interior": run["validation_step"] < run["steps"] if run["validation_step"] else None,
         "status": "done",
     }
@@ -108,8 +110,15 @@ def _unfinished_rows(job: TrainingJob, amounts: Amounts) -> list[dict[str, Any]]
     ]
 
 
-def _num_labels(job: TrainingJob) -> int:
-    return len(read_json(job.folder / "config.json")["id2label"])
+def _with_labels(grid: Grid, point: Point, job: TrainingJob) -> PretrainingArguments:
+    """Names the labels that a trained run learned, which a rule may have found."""
+    if grid.paradigm(point.objective) != "sl" or not job.trained():
+        return job.arguments
+    return replace(job.arguments, labels=_read_labels(job))
+
+
+def _read_labels(job: TrainingJob) -> list[str]:
+    return list(read_json(job.folder / "config.json")["id2label"].values())
 
 
 def _describe(job: TrainingJob, evaluation: Evaluation) -> list[dict[str, Any]]:
