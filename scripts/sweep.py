@@ -85,14 +85,21 @@ def training_flops(job: TrainingJob) -> float:
 
 
 def stop(*_: Any) -> None:
-    """Lets SIGTERM end a sweep as Ctrl-C does."""
+    """Ends a sweep as Ctrl-C does."""
     raise KeyboardInterrupt
+
+
+def heed_signals() -> None:
+    """Lets SIGTERM, and a terminal that closes, end a sweep as Ctrl-C does; what nohup ignores stays ignored."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
 
 
 def main() -> int:
     """Runs the sweep and says where its table is and what failed."""
     arguments = parse()
-    signal.signal(signal.SIGTERM, stop)
+    heed_signals()
     try:
         sweep = Sweep(
             read_grid(arguments.grid),

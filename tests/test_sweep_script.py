@@ -2,6 +2,7 @@ import importlib.util
 import io
 import json
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,20 @@ def test_a_time_limit_is_read_as_slurm_reads_it(text, minutes):
 def test_a_time_limit_that_slurm_would_not_read_is_refused():
     with pytest.raises(ValueError, match=r"a time limit must be minutes, .*, got 'a day'"):
         to_minutes("a day")
+
+
+def test_a_terminal_that_closes_stops_a_sweep_unless_nohup_said_not_to(script):
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        for number in before:
+            signal.signal(number, signal.SIG_DFL)
+        script.heed_signals()
+        for number in before:
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(number)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        script.heed_signals()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

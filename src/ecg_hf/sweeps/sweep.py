@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 from ecg_hf.errors import EcgProcessError
 from ecg_hf.files import write_json
-from ecg_hf.sweeps.cluster import submit
+from ecg_hf.sweeps.cluster import cancel_left, submit
 from ecg_hf.sweeps.data_job import DataJob
 from ecg_hf.sweeps.display import Display
 from ecg_hf.sweeps.grid import Grid
@@ -23,6 +23,7 @@ from ecg_hf.sweeps.table import TABLE, write_table
 from ecg_hf.sweeps.training_job import TrainingJob
 
 RULES = "learning_rates.json"
+JOBS = ".jobs"  # submitit's files
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ class Sweep:
             ) from error
 
     def _run(self) -> dict[str, str]:
+        cancel_left(self.folder / JOBS)
         trials = self.trials()
         self._prepare(trials)
         failed = self._do("learning rates", trials)
@@ -134,5 +136,5 @@ class Sweep:
     def _engine(self) -> Callable[[Sequence[Job], int, Watch], dict[str, str]]:
         if self.cluster == "processes":
             return lambda jobs, workers, watch: run_processes(jobs, workers, watch, self.threads)
-        place = self.folder / ".jobs"
+        place = self.folder / JOBS
         return lambda jobs, workers, watch: submit(jobs, workers, watch, place, self.cluster, self.settings)
