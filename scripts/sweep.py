@@ -6,7 +6,7 @@ python scripts/sweep.py scripts/grids/study-b.yaml OUT --list
 
 The same command, stopped or killed anywhere and run again, does what is left: finished runs are not touched, broken
 ones go on from their last checkpoint, failed ones begin again. OUT/runs.jsonl, which scripts/fit_scaling.py reads, is
-made anew of the finished runs each time; OUT/logs has what each run said.
+made anew each time and names the runs that failed or are not done; OUT/logs has what each run said.
 """
 
 import argparse
