@@ -60,7 +60,7 @@ CHAINS = {
     ).split(),
     "sweeps": (
         "job evaluation points grid model_size scores logistic in_distribution probes training_job rates data_job "
-        "table processes cluster display sweep"
+        "amounts table processes cluster display sweep"
     ).split(),
 }
 ROOT = Path(ecg_hf.__file__).parent

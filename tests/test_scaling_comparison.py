@@ -244,6 +244,8 @@ def test_a_small_budget_drops_the_largest_sizes_and_says_so():
     assert len({run.size for run in found.runs}) + len(found.dropped) == 9
     with pytest.raises(ValueError, match="a law of N needs 4 sizes, which cost"):
         plan(1e10, "resnet")
+    with pytest.raises(ValueError, match=r"a law of N needs 4 sizes, got 3 \(a, b, c\)"):
+        plan(1e20, "s4", sizes=[("a", 1e4, 1e6), ("b", 1e5, 1e7), ("c", 1e6, 1e8)])
     with pytest.raises(ValueError, match="family must be one of resnet, transformer"):
         plan(1e20, "mamba")
     own = plan(1e20, "s4", sizes=[(str(n), n, 500 * n) for n in (1e4, 1e5, 1e6, 1e7)], num_records=1000, epochs=2)
