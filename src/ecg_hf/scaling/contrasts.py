@@ -58,8 +58,8 @@ class Contrast:
     refused: list[str] = field(default_factory=list)
 
     @property
-    def doubt(self) -> str:
-        """Why one factor would mislead; empty if it would not."""
+    def no_factor(self) -> str:
+        """Why one factor between the cells would mislead; empty if it would not."""
         if self.crossing is not None and self.crossing.inside and 0 < self.crossing.low and self.crossing.high < np.inf:
             return "the laws cross inside the data"
         return "one factor is refused" if self.joint is not None and self.joint.rejected else ""
@@ -67,9 +67,16 @@ class Contrast:
     @property
     def headline(self) -> Estimate | None:
         """The joint multiplier unless one factor would mislead; then the median of the curve."""
-        if self.joint is not None and not self.doubt:
+        if self.joint is not None and not self.no_factor:
             return self.joint.estimate
         return self.iso.median if self.iso is not None else None
+
+    @property
+    def doubt(self) -> str:
+        """What makes the headline less than it seems; empty if nothing does."""
+        weak = [text for law in (self.a, self.b) for text in _weaknesses(law, _exponent(law, self.axis))]
+        found = [self.no_factor, *weak, _not_finite(self.headline)]
+        return "; ".join(text for text in found if text)
 
 
 @dataclass(eq=False)
@@ -165,6 +172,20 @@ def _contrast(a: CellLaw, b: CellLaw, axis: str) -> Contrast:
     else:
         found.grid = grid_multiplier(a.fit.points, b.fit.points, axis)
     return found
+
+
+def _weaknesses(law: CellLaw, exponent: str) -> list[str]:
+    """Says which of the two parameters that every multiplier hangs on the runs of a cell do not determine."""
+    fit = law.fit
+    kinds = (("at a bound", fit.at_bound), ("unidentified", fit.unidentified))
+    return [f"{name} of {law.name} is {text}" for text, names in kinds for name in ("E", exponent) if name in names]
+
+
+def _not_finite(estimate: Estimate | None) -> str:
+    if estimate is None or np.isfinite([estimate.value, estimate.low, estimate.high]).all():
+        return ""
+    bounded = "has no finite interval" if np.isfinite(estimate.value) else "is not finite"
+    return f"the {estimate.kind} {bounded}"
 
 
 def _exponent(law: CellLaw, axis: str) -> str:

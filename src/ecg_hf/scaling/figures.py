@@ -76,7 +76,7 @@ def _draw_evaluation(gallery: _Gallery, evaluation: Evaluation, laws: list[CellL
 
 def _draw_comparisons(gallery: _Gallery, evaluation: Evaluation, contrasts: Contrasts) -> None:
     pairs = [pair for pair in contrasts.pairs if pair.a.evaluation == evaluation]
-    drawn = [(pair.iso, pair.joint if not pair.doubt else None, pair.doubt) for pair in pairs if pair.iso is not None]
+    drawn = [(pair.iso, None if pair.no_factor else pair.joint, pair.doubt) for pair in pairs if pair.iso is not None]
     for start in range(0, len(drawn), MOST_PANELS):
         curves, joints, doubts = zip(*drawn[start : start + MOST_PANELS], strict=True)
         gallery.add("iso-loss", plot_iso_loss(curves, joints, doubts), "iso-loss", *_name(evaluation), start)

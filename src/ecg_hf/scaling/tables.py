@@ -133,9 +133,8 @@ def contrasts_table(contrasts: Contrasts) -> str:
     for pair in contrasts.pairs:
         joint = "-"
         if pair.joint is not None:
-            joint = (
-                f"{interval(pair.joint.estimate)}; {pair.doubt or 'one factor not refused'}, p {pair.joint.p_value:.2g}"
-            )
+            verdict = pair.no_factor or "one factor not refused"
+            joint = f"{interval(pair.joint.estimate)}; {verdict}, p {pair.joint.p_value:.2g}"
         rows.append(
             [
                 f"{pair.a.evaluation[2]} of {pair.a.evaluation[0]}",
@@ -146,6 +145,7 @@ def contrasts_table(contrasts: Contrasts) -> str:
                 interval(pair.compute.median if pair.compute else None),
                 number(pair.grid.median.value) if pair.grid else "-",
                 interval(pair.ratio),
+                pair.doubt or "-",
             ]
         )
     head = [
@@ -156,7 +156,7 @@ def contrasts_table(contrasts: Contrasts) -> str:
         "iso-loss multiplier, median",
         "compute multiplier, median",
     ]
-    return markdown([*head, "grid multiplier, median", "exponent ratio (first over second)"], rows)
+    return markdown([*head, "grid multiplier, median", "exponent ratio (first over second)", "doubt"], rows)
 
 
 def transfers_table(contrasts: Contrasts) -> str:
