@@ -166,6 +166,29 @@ def test_a_crossing_has_an_interval_that_may_be_open():
     assert uncertain.low == 0 or np.isinf(uncertain.high)
 
 
+def test_replicates_that_cross_the_other_way_do_not_support_a_crossing():
+    def alike(seed):
+        return crossover(*(bootstrap(fitting.fit(columns(0.01, 2 * seed + k)), 100, seed=k) for k in (0, 1)))
+
+    # two cells of one law: which of them overtakes is chance, so replicates go both ways
+    found = [alike(seed) for seed in range(6)]
+    assert max(each.share_opposite for each in found) > 0.1
+    assert all(each.share_crossing + each.share_opposite <= 1 for each in found)
+    assert "cross this way" in str(next(each for each in found if each.value > 0))
+    back = crossover(*pair(0.01, LAW | {"A": 15.0, "alpha": 0.40})[::-1])
+    assert back.share_opposite == 0 and back.share_crossing > 0.9
+
+
+def test_a_share_and_an_interval_count_one_direction():
+    from ecg_hf.scaling.crossing import _of_replicates
+
+    places = np.log([10.0, 20.0, 30.0, 900.0, np.nan])
+    crosses = np.array([True, True, True, True, False])
+    low, high, share, opposite = _of_replicates(places, crosses, np.array([True, True, True, False, True]))
+    assert (share, opposite) == (0.6, 0.2)
+    assert low == 0 and high == pytest.approx(30)
+
+
 def test_laws_that_do_not_cross_say_none():
     found = crossover(*pair(0.003, LAW | {"A": 6.0}))
     assert np.isnan(found.value) and found.beyond == "a"

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scaling_runs import LAW, rows
@@ -51,3 +53,15 @@ def test_a_multiplier_that_is_not_finite_is_doubted():
 def test_a_good_multiplier_is_not_doubted():
     pair = pair_of(LAW, LAW | {"A": 6.0})
     assert pair.doubt == "" and pair.headline.value == pytest.approx(16, rel=0.5)
+
+
+def test_a_crossing_inside_the_data_takes_the_headline_from_the_one_factor_if_most_replicates_have_it():
+    pair = pair_of(LAW, LAW | {"A": 6.0})
+    inside = replace(pair.crossing, value=1e6, inside=True, low=0.0, high=np.inf, share_crossing=0.6)
+    for crossing, doubted in (
+        (inside, True), (replace(inside, share_crossing=0.4, share_opposite=0.4), False),
+        (replace(inside, inside=False), False),
+    ):  # fmt: skip
+        pair.crossing = crossing
+        assert (pair.doubt == "the laws cross inside the data") == doubted
+        assert (pair.headline is pair.iso.median) == doubted

@@ -27,6 +27,7 @@ from ecg_hf.scaling.transfer import elasticity, kappa_ratio
 Result = TypeVar("Result")
 
 SUPERVISED = ("sl", "supervised")
+_LIKELY = 0.5  # share of replicates above which a crossing inside the data is believed
 
 
 @dataclass(eq=False)
@@ -60,7 +61,7 @@ class Contrast:
     @property
     def no_factor(self) -> str:
         """Why one factor between the cells would mislead; empty if it would not."""
-        if self.crossing is not None and self.crossing.inside and 0 < self.crossing.low and self.crossing.high < np.inf:
+        if self.crossing is not None and self.crossing.inside and self.crossing.share_crossing > _LIKELY:
             return "the laws cross inside the data"
         return "one factor is refused" if self.joint is not None and self.joint.rejected else ""
 
