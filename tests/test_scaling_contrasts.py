@@ -12,7 +12,6 @@ from ecg_hf.scaling.runs import RunTable
 from ecg_hf.scaling.study import VARIED, CellLaw, Study
 from ecg_hf.scaling.tables import contrasts_table
 
-EVALUATION = ("mi", "ood_unseen", "ne", "linear", 500)
 OWN = {"eval_id": "mi", "eval_group": "ood_unseen", "metric": "ne", "probe": "linear", "probe_n": 500}
 
 
@@ -53,6 +52,15 @@ def test_a_multiplier_that_is_not_finite_is_doubted():
 def test_a_good_multiplier_is_not_doubted():
     pair = pair_of(LAW, LAW | {"A": 6.0})
     assert pair.doubt == "" and pair.headline.value == pytest.approx(16, rel=0.5)
+
+
+def test_the_exponent_ratio_is_printed_as_the_ratio_of_the_cells_that_it_names():
+    study = study_of({("resnet", "sl"): LAW, ("transformer", "sl"): LAW | {"A": 6.0}}, noise=0.0)
+    first, second = (law.fit.params["alpha"] for law in study.each())
+    list(study.each())[1].fit.params["alpha"] = second * 2
+    line = contrasts_table(contrast(study)).splitlines()[-1]
+    assert "transformer sl over resnet sl" in line
+    assert f"alpha of resnet sl / alpha of transformer sl = {first / second / 2:.3g} (" in line
 
 
 def test_a_crossing_inside_the_data_takes_the_headline_from_the_one_factor_if_most_replicates_have_it():

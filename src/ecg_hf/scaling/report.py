@@ -195,8 +195,9 @@ def _comparisons(contrasts: Contrasts, figures: dict[str, list[str]]) -> list[st
     if contrasts.pairs:
         parts += [
             "## Comparisons of cells",
-            "A multiplier of 2 says that the first named cell needs twice as much as the second for the same loss. An "
-            "exponent ratio is no multiplier. Maxima over a curve are biased outwards and are not given.",
+            "A multiplier of 2 says that the first named cell needs twice as much as the second for the same loss. The "
+            "exponent ratio is that of the second named cell over the first and no multiplier. Maxima over a curve are "
+            "biased outwards and are not given.",
             contrasts_table(contrasts),
             *figures.get("iso-loss", []),
             "\n".join(

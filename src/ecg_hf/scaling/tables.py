@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ecg_hf.scaling.contrasts import Contrasts
+from ecg_hf.scaling.contrasts import Contrast, Contrasts
 from ecg_hf.scaling.frontier import Frontier
 from ecg_hf.scaling.intervals import Estimate
 from ecg_hf.scaling.study import CellLaw, Study
@@ -128,7 +128,7 @@ def bottleneck_table(laws: Sequence[CellLaw]) -> str:
 
 
 def contrasts_table(contrasts: Contrasts) -> str:
-    """Lists the multipliers between cells, each kind in a column of its own."""
+    """Lists the multipliers between cells, each kind in a column of its own, and the exponent ratio by its names."""
     rows = []
     for pair in contrasts.pairs:
         joint = "-"
@@ -144,7 +144,7 @@ def contrasts_table(contrasts: Contrasts) -> str:
                 interval(pair.iso.median if pair.iso else None),
                 interval(pair.compute.median if pair.compute else None),
                 number(pair.grid.median.value) if pair.grid else "-",
-                interval(pair.ratio),
+                _ratio(pair),
                 pair.doubt or "-",
             ]
         )
@@ -156,7 +156,13 @@ def contrasts_table(contrasts: Contrasts) -> str:
         "iso-loss multiplier, median",
         "compute multiplier, median",
     ]
-    return markdown([*head, "grid multiplier, median", "exponent ratio (first over second)", "doubt"], rows)
+    return markdown([*head, "grid multiplier, median", "exponent ratio", "doubt"], rows)
+
+
+def _ratio(pair: Contrast) -> str:
+    """Names both exponents, because the ratio is that of the cell which the multipliers divide by over the other."""
+    name = pair.ratio.kind.split()[-1] if pair.ratio else ""
+    return f"{name} of {pair.a.name} / {name} of {pair.b.name} = {interval(pair.ratio)}" if pair.ratio else "-"
 
 
 def transfers_table(contrasts: Contrasts) -> str:
