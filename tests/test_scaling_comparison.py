@@ -240,6 +240,16 @@ def test_a_frontier_far_beyond_the_data_is_refused_unless_asked():
     assert frontier(fit, 6.0, [1e22], extrapolate=True).extrapolated[0]
 
 
+def test_examples_that_are_the_same_for_every_run_buy_size_alone():
+    fit = fitting.fit(columns())
+    found = frontier(fit, 6.0, [6e13], examples=1e7, max_data=345_000)
+    assert found.size[0] == pytest.approx(1e6) and found.loss[0] == pytest.approx(loss(1e6, 345_000), rel=1e-6)
+    with pytest.raises(ValueError, match="say in max_data how many exist"):
+        frontier(fit, 6.0, [6e13], examples=1e7)
+    with pytest.raises(ValueError, match="must rise with N"):
+        frontier(fit, FlopsModel(np.array([1e4, 1e5]), np.array([2.0, 1.0])), [1.0], examples=1.0, max_data=1e5)
+
+
 def test_a_frontier_has_intervals_from_replicates(cells):
     found = frontier(cells[0], 6.0, [1e12], extrapolate=True)
     assert found.size_low[0] < found.size[0] < found.size_high[0]

@@ -9,8 +9,8 @@ from ecg_hf.scaling.fitting import fit
 from ecg_hf.scaling.intervals import bootstrap
 from ecg_hf.scaling.report import as_dict, card_section
 from ecg_hf.scaling.runs import RunTable
-from ecg_hf.scaling.study import VARIED, CellLaw, Study
-from ecg_hf.scaling.tables import contrasts_table
+from ecg_hf.scaling.study import VARIED, CellLaw, Study, _frontier
+from ecg_hf.scaling.tables import contrasts_table, frontier_table
 
 OWN = {"eval_id": "mi", "eval_group": "ood_unseen", "metric": "ne", "probe": "linear", "probe_n": 500}
 
@@ -73,3 +73,29 @@ def test_a_crossing_inside_the_data_takes_the_headline_from_the_one_factor_if_mo
         pair.crossing = crossing
         assert (pair.doubt == "the laws cross inside the data") == doubted
         assert (pair.headline is pair.iso.median) == doubted
+
+
+def test_a_frontier_promises_no_more_than_the_runs_that_cost_as_much_had():
+    # every run saw ten million records, so its epochs are 1e7 / D: 29 to 1855
+    table = RunTable.from_rows([each | {"examples_seen": 1e7} for each in rows(0.0)])
+    boot = bootstrap(fit(table), 20)
+    found, why = _frontier(table, boot)
+    cost = 3 * table.column("flops_fwd") * 1e7
+    assert found is not None and why == ""
+    for spent, loss in zip(cost, table.column("value"), strict=True):
+        at = np.interp(np.log(spent), np.log(found.budgets), np.log(found.loss))
+        assert np.exp(at) <= loss * 1.005
+    np.testing.assert_allclose(found.size, found.budgets / (3 * 400 * 1e7))
+    assert (found.data == 345_000).all() and not found.extrapolated.any()
+    np.testing.assert_allclose(found.epochs, 1e7 / 345_000)
+    lines = frontier_table("resnet", found).splitlines()
+    assert lines[-1].startswith(f"| resnet | {cost.max():.3g} |") and "| 29 |" in lines[-1]
+
+
+def test_runs_that_have_neither_epochs_nor_records_seen_in_common_get_no_frontier():
+    made = [each | {"examples_seen": 1e6 * (1 + k % 7)} for k, each in enumerate(rows(0.0))]
+    table = RunTable.from_rows(made)
+    found, why = _frontier(table, bootstrap(fit(table), 2))
+    assert found is None and why.startswith("no frontier, because neither the epochs (5.8 to")
+    alike, _ = _frontier(RunTable.from_rows(rows(0.0)), bootstrap(fit(RunTable.from_rows(rows(0.0))), 2))
+    assert (alike.epochs == 30).all()

@@ -145,10 +145,7 @@ def _report(study: Study, contrasts: Contrasts, figures: dict[str, list[str]]) -
     for evaluation, laws in study.laws.items():
         parts += _evaluation(evaluation, list(laws.values()), figures.get(str(evaluation), []))
     parts += _comparisons(contrasts, figures)
-    fronts = [law for law in study.each() if law.frontier is not None and law.evaluation[1] == "id"]
-    if fronts:
-        parts += ["## Frontier of compute", *figures.get("frontier", [])]
-        parts += [frontier_table(law.name, law.frontier) for law in fronts if law.frontier is not None]
+    parts += _frontiers(study, figures.get("frontier", []))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -217,6 +214,21 @@ def _comparisons(contrasts: Contrasts, figures: dict[str, list[str]]) -> list[st
     if contrasts.kappa_ratios:
         parts.append(kappa_ratios_table(contrasts))
     return parts
+
+
+def _frontiers(study: Study, figures: list[str]) -> list[str]:
+    laws = [law for law in study.each() if law.evaluation[1] == "id" and (law.frontier or law.no_frontier)]
+    if not laws:
+        return []
+    return [
+        "## Frontier of compute",
+        "A run costs 3 F(N) times the records it sees. Where all runs of a cell had one number of epochs, that is "
+        "epochs times D, and each budget has a best N and D. Where all saw as many records whatever their D, records "
+        "cost nothing: all are used, and N is the size that the budget pays for.",
+        *figures,
+        *(frontier_table(law.name, law.frontier) for law in laws if law.frontier),
+        "\n".join(f"- {law.name}: {law.no_frontier}" for law in laws if law.no_frontier),
+    ]
 
 
 def card_section(study: Study, contrasts: Contrasts) -> str:

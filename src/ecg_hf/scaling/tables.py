@@ -205,12 +205,12 @@ def kappa_ratios_table(contrasts: Contrasts) -> str:
 
 
 def frontier_table(name: str, frontier: Frontier) -> str:
-    """Lists every third budget of a frontier."""
+    """Lists every third budget of a frontier, and the largest."""
     rows = []
-    for k in range(0, len(frontier.budgets), 3):
+    for k in sorted({*range(0, len(frontier.budgets), 3), len(frontier.budgets) - 1}):
         size = Estimate("", float(frontier.size[k]), float(frontier.size_low[k]), float(frontier.size_high[k]))
         notes = ["outside the runs"] if frontier.extrapolated[k] else []
         notes += ["all records used"] if frontier.capped[k] else []
-        row = [name, number(frontier.budgets[k]), interval(size), number(frontier.data[k]), number(frontier.loss[k], 4)]
-        rows.append([*row, ", ".join(notes)])
-    return markdown(["cell", "FLOP", "best N", "D", "predicted loss", ""], rows)
+        row = [name, number(frontier.budgets[k]), interval(size), number(frontier.data[k])]
+        rows.append([*row, number(frontier.epochs[k]), number(frontier.loss[k], 4), ", ".join(notes)])
+    return markdown(["cell", "FLOP", "best N", "D", "epochs", "predicted loss", ""], rows)
