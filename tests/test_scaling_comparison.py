@@ -140,11 +140,22 @@ def test_the_grid_multiplier_is_read_off_the_runs():
         gather({"N": n, "D": d, "L": 10 * (d / factor) ** -0.3}, get("chinchilla"), None, None) for factor in (1, 4)
     ]
     found = grid_multiplier(*both)
-    # the smallest amount there is caps the ratio of the smaller runs
-    assert sorted(step[2] for step in found.steps) == [1, 1, 2, 2, 4, 4, 4, 4]
-    assert found.median.value == 3 and "8 runs matched, 0 not" in str(found.median)
+    # the two smallest runs of each size only say that their ratio is at least that to the smallest amount there is
+    assert [step[2] for step in found.steps] == [4] * 4 and sorted(found.at_least) == [1, 1, 2, 2]
+    assert found.median.value == 4
+    assert str(found.median).endswith("4 runs matched, resolution of the trained grid; 4 more say at least 1 to 2")
     back = grid_multiplier(*both[::-1])
-    assert [step[2] for step in back.steps] == [0.25] * 4 and back.num_unmatched == 4
+    assert [step[2] for step in back.steps] == [0.25] * 4 and sorted(back.at_most) == [0.5, 0.5, 1, 1]
+
+
+def test_the_ends_of_the_ladder_do_not_pull_the_grid_multiplier():
+    n, d = (each.ravel() for each in np.meshgrid([1e4, 1e6], 1e3 * 2.0 ** np.arange(7)))
+    # between two rungs, so that no loss of one cell is equal to one of the other
+    both = [gather({"N": n, "D": d, "L": 10 * (d / f) ** -0.3}, get("chinchilla"), None, None) for f in (1, 15)]
+    found = grid_multiplier(*both)
+    assert found.median.value == 8 and len(found.steps) == 6 and max(found.at_least) == 8
+    none = grid_multiplier(gather({"N": n * 2, "D": d, "L": d**-0.3}, get("chinchilla"), None, None), both[1])
+    assert none.num_unpaired == 14 and np.isnan(none.median.value) and "14 have no partner" in none.bounds
 
 
 def test_a_crossing_is_where_the_laws_are_equal():

@@ -81,7 +81,7 @@ def _pair(pair: Contrast) -> dict[str, Any]:
         "joint_multiplier": pair.joint.estimate.as_dict() if pair.joint else None,
         "joint_p_value": pair.joint.p_value if pair.joint else None,
         "compute_multiplier": pair.compute.median.as_dict() if pair.compute else None,
-        "grid_multiplier": pair.grid.median.as_dict() if pair.grid else None,
+        "grid_multiplier": pair.grid.median.as_dict() | vars(pair.grid) if pair.grid else None,
         "exponent_ratio": pair.ratio.as_dict() if pair.ratio else None,
         "crossover": str(pair.crossing) if pair.crossing else None,
         "refused": pair.refused,

@@ -143,7 +143,7 @@ def contrasts_table(contrasts: Contrasts) -> str:
                 joint,
                 interval(pair.iso.median if pair.iso else None),
                 interval(pair.compute.median if pair.compute else None),
-                number(pair.grid.median.value) if pair.grid else "-",
+                f"{number(pair.grid.median.value)}{pair.grid.bounds}" if pair.grid else "-",
                 _ratio(pair),
                 pair.doubt or "-",
             ]
