@@ -55,7 +55,7 @@ SHARED = {
 CHAINS = {
     "scaling": (
         "law power_laws kaplan saturating repeated broken shifted laws descent rows reading runs points result fitting "
-        "intervals profiles choice flops multipliers joint crossing bottleneck orthogonal loss_to_loss transfer "
+        "intervals profiles choice flops multipliers ladder joint crossing bottleneck orthogonal loss_to_loss transfer "
         "frontier design comparison study contrasts plots comparison_plots tables figures report"
     ).split(),
     "sweeps": (

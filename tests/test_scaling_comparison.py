@@ -11,8 +11,9 @@ from ecg_hf.scaling.flops import FlopsModel
 from ecg_hf.scaling.frontier import frontier
 from ecg_hf.scaling.intervals import bootstrap
 from ecg_hf.scaling.joint import joint_multiplier
+from ecg_hf.scaling.ladder import grid_multiplier
 from ecg_hf.scaling.laws import get
-from ecg_hf.scaling.multipliers import compute_multiplier, exponent_ratio, grid_multiplier, iso_loss
+from ecg_hf.scaling.multipliers import compute_multiplier, exponent_ratio, iso_loss
 from ecg_hf.scaling.points import gather
 from ecg_hf.scaling.runs import RunTable
 

@@ -161,6 +161,35 @@ def test_the_elasticity_of_a_power_law_is_its_exponent():
         elasticity(x[:3], x[:3])
 
 
+def test_the_elasticity_of_a_loss_that_rises_as_the_other_falls_is_negative():
+    x = np.geomspace(0.1, 1, 30)
+    assert elasticity(x, 3 * x**-0.7).value == pytest.approx(-0.7)
+    noise = np.random.default_rng(0).normal(size=(2, 40))
+    unrelated = elasticity(*np.exp(0.1 * noise))
+    assert unrelated.low < 0 < unrelated.high
+
+
+def test_the_elasticity_is_that_of_the_runs_whatever_their_order_and_without_noise_of_the_grouping():
+    x, y = losses(0.02)
+    shuffled = np.random.default_rng(1).permutation(30)
+    assert elasticity(x[shuffled], y[shuffled]).value == pytest.approx(elasticity(x, y).value)
+    order = np.argsort(x)
+    ends = order[:6], order[-6:]
+    slope = np.subtract(*(np.log(y[each]).mean() for each in ends)) / np.subtract(
+        *(np.log(x[each]).mean() for each in ends)
+    )
+    assert elasticity(x, y).value == pytest.approx(slope)
+
+
+def test_the_elasticity_draws_seeds_of_one_configuration_together():
+    x, y = losses(0.02)
+    thrice = [np.repeat(each, 3) for each in (x, y)]
+    apart, together = (elasticity(*thrice, clusters=each) for each in (None, np.repeat(np.arange(30), 3)))
+    once = elasticity(x, y)
+    assert (together.low, together.high) == pytest.approx((once.low, once.high))
+    assert apart.high - apart.low < 0.75 * (once.high - once.low)
+
+
 def test_data_multiplier_and_transferred_data_equal_their_closed_forms():
     other = LAW | {"B": LAW["B"] * 8 ** LAW["beta"]}
     a, b = (fitting.fit(columns(0, law=law)) for law in (LAW, other))

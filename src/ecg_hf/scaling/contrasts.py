@@ -12,13 +12,12 @@ from ecg_hf.scaling.crossing import Crossover, crossover
 from ecg_hf.scaling.flops import FlopsModel
 from ecg_hf.scaling.intervals import Estimate
 from ecg_hf.scaling.joint import JointMultiplier, joint_multiplier
+from ecg_hf.scaling.ladder import GridMultiplier, grid_multiplier
 from ecg_hf.scaling.loss_to_loss import Collapse, LossToLoss, collapse_test, fit_losses, relate
 from ecg_hf.scaling.multipliers import (
-    GridMultiplier,
     IsoLoss,
     compute_multiplier,
     exponent_ratio,
-    grid_multiplier,
     iso_loss,
 )
 from ecg_hf.scaling.study import Cell, CellLaw, Evaluation, Study
@@ -210,9 +209,9 @@ def _transfer(x: CellLaw, y: CellLaw) -> Transfer:
     found.collapse = _try(found.refused, "collapse test", lambda: collapse_test(x.boot, y.boot))
     if found.law is not None:
         first, second = x.fit.points.loss, y.fit.points.loss
-        num = len(x.boot.theta)
+        num, clusters = len(x.boot.theta), x.fit.points.clusters
         found.joint = _try(found.refused, "joint fit", lambda: fit_losses(first, second, num_replicates=num))
-        found.elasticity = _try(found.refused, "elasticity", lambda: elasticity(first, second, num))
+        found.elasticity = _try(found.refused, "elasticity", lambda: elasticity(first, second, num, clusters=clusters))
     return found
 
 
