@@ -10,21 +10,25 @@ from ecg_hf.scaling.intervals import bootstrap
 from ecg_hf.scaling.report import as_dict, card_section
 from ecg_hf.scaling.runs import RunTable
 from ecg_hf.scaling.study import VARIED, CellLaw, Study, _frontier
-from ecg_hf.scaling.tables import contrasts_table, frontier_table
+from ecg_hf.scaling.tables import contrasts_table, frontier_table, transfers_table
 
 OWN = {"eval_id": "mi", "eval_group": "ood_unseen", "metric": "ne", "probe": "linear", "probe_n": 500}
 
 
-def study_of(laws, num=40, noise=0.005, **changes):
-    """A study of cells by family and paradigm, without what only a report of one law needs."""
+def add(study, cell, law, seed=0, num=40, noise=0.005, **changes):
+    """Adds a law without what only a report of one law needs."""
+    own = dict(zip(("family", "paradigm", "objective"), cell, strict=True)) | changes
+    table = RunTable.from_rows(rows(noise, seed, law, **own))
+    boot = bootstrap(fit(table), num)
+    made = CellLaw(cell, table.rows[0].evaluation, table, boot, [], [], [], [], {}, None, None, VARIED)
+    study.laws.setdefault(made.evaluation, {})[cell] = made
+
+
+def study_of(laws, **changes):
+    """A study of cells by family and paradigm, out of distribution."""
     study = Study(RunTable.from_rows([]))
     for seed, ((family, paradigm), law) in enumerate(laws.items()):
-        cell = (family, paradigm, paradigm)
-        own = {"family": family, "paradigm": paradigm, "objective": paradigm} | OWN | changes
-        table = RunTable.from_rows(rows(noise, seed, law, **own))
-        boot = bootstrap(fit(table), num)
-        made = CellLaw(cell, table.rows[0].evaluation, table, boot, [], [], [], [], {}, None, None, VARIED)
-        study.laws.setdefault(made.evaluation, {})[cell] = made
+        add(study, (family, paradigm, paradigm), law, seed, **(OWN | changes))
     return study
 
 
@@ -99,3 +103,40 @@ def test_runs_that_have_neither_epochs_nor_records_seen_in_common_get_no_frontie
     assert found is None and why.startswith("no frontier, because neither the epochs (5.8 to")
     alike, _ = _frontier(RunTable.from_rows(rows(0.0)), bootstrap(fit(RunTable.from_rows(rows(0.0))), 2))
     assert (alike.epochs == 30).all()
+
+
+def test_a_constant_at_a_bound_is_a_flag_of_the_loss_to_loss_law_in_table_json_and_figure():
+    study, cell = Study(RunTable.from_rows([])), ("resnet", "sl", "sl")
+    add(study, cell, LAW | {"A": 6.0, "E": 0.0}, seed=1, noise=0.02)
+    add(study, cell, LAW | {"A": 2.0, "E": 0.3}, seed=2, **OWN)
+    found = contrast(study)
+    (each,) = found.transfers
+    assert each.x.fit.at_bound == ("E",)
+    assert each.law.flags == ("at bound: E_x = 0 in its own law",)
+    each.joint = replace(each.joint, flags=("unidentified: kappa = 2",))
+    line = transfers_table(found).splitlines()[-1]
+    assert "two-stage: at bound: E_x = 0 in its own law; joint: unidentified: kappa = 2" in line
+    saved = as_dict(study, found)["transfers"][0]
+    assert saved["flags"] == {"two-stage": list(each.law.flags), "joint": ["unidentified: kappa = 2"]}
+    curve = each.joint.profile
+    assert saved["joint_profile"] == {"kappa": [curve.low, curve.high, curve.open_low, curve.open_high]}
+    assert f"{curve.high:.3g}" in line
+
+
+def test_the_figure_of_a_loss_to_loss_law_says_in_red_what_is_wrong_with_both_fits(monkeypatch, tmp_path):
+    pytest.importorskip("matplotlib")
+    from ecg_hf.scaling import figures
+
+    study, cell = Study(RunTable.from_rows([])), ("resnet", "sl", "sl")
+    add(study, cell, LAW | {"A": 6.0, "E": 0.0}, seed=1, noise=0.02)
+    add(study, cell, LAW | {"A": 2.0, "E": 0.3}, seed=2, **OWN)
+    found = contrast(study)
+    found.transfers[0].joint = replace(found.transfers[0].joint, flags=("unidentified: kappa = 2", "a remark"))
+    shown = []
+    monkeypatch.setattr(figures._Gallery, "add", lambda gallery, section, figure, *names: shown.append(figure))
+    figures._draw_comparisons(figures._Gallery(tmp_path), found.transfers[0].y.evaluation, found)
+    texts = [text.get_text() for figure in shown for axes in figure.axes for text in axes.texts]
+    assert any(
+        "at bound: E_x = 0 in its own law" in text and "joint fit, unidentified: kappa = 2" in text for text in texts
+    )
+    assert not any("a remark" in text for text in texts)

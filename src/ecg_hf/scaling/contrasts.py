@@ -101,6 +101,11 @@ class Transfer:
     elasticity: Estimate | None = None
     refused: list[str] = field(default_factory=list)
 
+    @property
+    def flags(self) -> dict[str, tuple[str, ...]]:
+        """What makes each of the fits less than it seems, by method."""
+        return {law.method: law.flags for law in (self.law, self.joint) if law is not None}
+
 
 @dataclass(eq=False)
 class Contrasts:
@@ -209,9 +214,11 @@ def _transfer(x: CellLaw, y: CellLaw) -> Transfer:
     found.collapse = _try(found.refused, "collapse test", lambda: collapse_test(x.boot, y.boot))
     if found.law is not None:
         first, second = x.fit.points.loss, y.fit.points.loss
-        num, clusters = len(x.boot.theta), x.fit.points.clusters
-        found.joint = _try(found.refused, "joint fit", lambda: fit_losses(first, second, num_replicates=num))
-        found.elasticity = _try(found.refused, "elasticity", lambda: elasticity(first, second, num, clusters=clusters))
+        num, runs = len(x.boot.theta), x.fit.points.clusters
+        found.joint = _try(
+            found.refused, "joint fit", lambda: fit_losses(first, second, num_replicates=num, clusters=runs)
+        )
+        found.elasticity = _try(found.refused, "elasticity", lambda: elasticity(first, second, num, clusters=runs))
     return found
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ecg_hf.scaling.comparison_plots import plot_frontiers, plot_iso_loss, plot_loss_to_loss
 from ecg_hf.scaling.contrasts import Contrasts
 from ecg_hf.scaling.plots import MOST_PANELS, plot_contours, plot_laws, plot_profiles, plot_residuals
+from ecg_hf.scaling.result import GRAVE
 from ecg_hf.scaling.study import CellLaw, Evaluation, Study
 
 if TYPE_CHECKING:
@@ -91,8 +92,13 @@ def _draw_comparisons(gallery: _Gallery, evaluation: Evaluation, contrasts: Cont
             [each.y.fit.points.inputs[0] for each, _ in part],
             [each.collapse for each, _ in part],
             ("loss in distribution", f"{evaluation[2]} of {evaluation[0]}"),
+            [_grave("joint", each.flags) for each, _ in part],
         )
         gallery.add("transfer", figure, "loss-to-loss", *_name(evaluation), start)
+
+
+def _grave(method: str, flags: dict[str, tuple[str, ...]]) -> list[str]:
+    return [f"{method} fit, {flag}" for flag in flags.get(method, ()) if flag.startswith(GRAVE)]
 
 
 def _draw_frontiers(gallery: _Gallery, study: Study) -> None:

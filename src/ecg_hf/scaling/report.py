@@ -89,14 +89,19 @@ def _pair(pair: Contrast) -> dict[str, Any]:
 
 
 def _transfer(each: Transfer) -> dict[str, Any]:
+    curve = each.joint.profile if each.joint else None
     return {
         "cell": each.y.name,
         "from": list(each.x.evaluation),
         "to": list(each.y.evaluation),
         "two_stage": {name: value.as_dict() for name, value in each.law.estimates.items()} if each.law else None,
         "joint": {name: value.as_dict() for name, value in each.joint.estimates.items()} if each.joint else None,
+        "joint_profile": {curve.name: [curve.low, curve.high, curve.open_low, curve.open_high]} if curve else None,
+        "flags": {method: list(flags) for method, flags in each.flags.items()},
         "one_curve": each.collapse.collapses if each.collapse else None,
         "collapse_p_value": each.collapse.p_value if each.collapse else None,
+        "kappa_n": each.collapse.kappa_n.as_dict() if each.collapse else None,
+        "kappa_d": each.collapse.kappa_d.as_dict() if each.collapse else None,
         "elasticity": each.elasticity.as_dict() if each.elasticity else None,
         "refused": each.refused,
     }

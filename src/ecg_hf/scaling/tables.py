@@ -7,6 +7,7 @@ import numpy as np
 from ecg_hf.scaling.contrasts import Contrast, Contrasts
 from ecg_hf.scaling.frontier import Frontier
 from ecg_hf.scaling.intervals import Estimate
+from ecg_hf.scaling.profiles import Profile
 from ecg_hf.scaling.study import CellLaw, Study
 
 
@@ -165,6 +166,11 @@ def _ratio(pair: Contrast) -> str:
     return f"{name} of {pair.a.name} / {name} of {pair.b.name} = {interval(pair.ratio)}" if pair.ratio else "-"
 
 
+def _ends(each: Profile) -> str:
+    low = f"open below {number(each.low)}" if each.open_low else number(each.low)
+    return f"{low} to {f'open above {number(each.high)}' if each.open_high else number(each.high)}"
+
+
 def transfers_table(contrasts: Contrasts) -> str:
     """Lists loss-to-loss laws, and whether one curve exists at all."""
     rows = []
@@ -179,14 +185,16 @@ def transfers_table(contrasts: Contrasts) -> str:
                 f"{each.x.evaluation[0]} to {each.y.evaluation[0]}",
                 interval(each.law.estimates["kappa"] if each.law else None),
                 interval(each.joint.estimates["kappa"] if each.joint else None),
+                _ends(each.joint.profile) if each.joint and each.joint.profile else "-",
                 verdict,
                 interval(each.collapse.kappa_n if each.collapse else None),
                 interval(each.collapse.kappa_d if each.collapse else None),
                 interval(each.elasticity),
+                "; ".join(f"{method}: {flag}" for method, flags in each.flags.items() for flag in flags) or "-",
             ]
         )
-    head = ["cell", "losses", "kappa, two stages", "kappa, joint", "one curve", "kappa along N", "kappa along D"]
-    return markdown([*head, "elasticity"], rows)
+    head = ["cell", "losses", "kappa, two stages", "kappa, joint", "kappa, profile of joint", "one curve"]
+    return markdown([*head, "kappa along N", "kappa along D", "elasticity", "flags"], rows)
 
 
 def kappa_ratios_table(contrasts: Contrasts) -> str:
