@@ -80,7 +80,8 @@ def profiles_table(laws: Sequence[CellLaw]) -> str:
 
 
 def choices_table(laws: Sequence[CellLaw]) -> str:
-    """Compares the forms, by likelihood and by points left out."""
+    """Compares the forms: by likelihood, by points left out, and by the largest runs, which no likelihood asks for."""
+    kinds = list(dict.fromkeys(by for law in laws for choice in law.choices for by in choice.held_out))
     rows = [
         [
             law.name,
@@ -89,11 +90,13 @@ def choices_table(laws: Sequence[CellLaw]) -> str:
             f"{choice.delta_aicc:.1f}",
             f"{choice.bic:.1f}",
             f"{100 * choice.loo:.2f}",
+            *(f"{100 * choice.held_out[by]:.2f}" if by in choice.held_out else "-" for by in kinds),
         ]
         for law in laws
         for choice in law.choices
     ]
-    return markdown(["cell", "form", "parameters", "delta AICc", "BIC", "left-one-out rms, %"], rows)
+    head = ["cell", "form", "parameters", "delta AICc", "BIC", "left-one-out rms, %"]
+    return markdown([*head, *(f"{by} held out, rms, %" for by in kinds)], rows)
 
 
 def holdouts_table(laws: Sequence[CellLaw]) -> str:
