@@ -140,3 +140,22 @@ def test_the_figure_of_a_loss_to_loss_law_says_in_red_what_is_wrong_with_both_fi
         "at bound: E_x = 0 in its own law" in text and "joint fit, unidentified: kappa = 2" in text for text in texts
     )
     assert not any("a remark" in text for text in texts)
+
+
+def test_frontiers_of_unlike_objectives_never_meet_in_one_figure(monkeypatch, tmp_path):
+    pytest.importorskip("matplotlib")
+    from ecg_hf.scaling import figures
+
+    study = Study(RunTable.from_rows([]))
+    for number, cell in enumerate((("resnet", "ssl", "cpc"), ("resnet", "ssl", "jepa"), ("s4", "ssl", "cpc"))):
+        add(study, cell, LAW, seed=number, num=2, metric="loss")
+    laws = next(iter(study.laws.values()))
+    for cell, law in laws.items():
+        laws[cell] = replace(law, frontier=_frontier(law.table, law.boot)[0])
+    shown = []
+    monkeypatch.setattr(figures._Gallery, "add", lambda gallery, section, figure, *names: shown.append((figure, names)))
+    figures._draw_frontiers(figures._Gallery(tmp_path), study)
+    cells = [[line.get_label() for line in figure.axes[0].get_legend().get_lines()] for figure, _ in shown]
+    assert cells == [["resnet ssl cpc", "s4 ssl cpc"], ["resnet ssl jepa"]]
+    assert len({names for _, names in shown}) == 2
+    assert shown[0][0].axes[1].get_ylabel() == "predicted loss of id-test (cpc)"

@@ -113,12 +113,13 @@ def plot_loss_to_loss(
     return figure
 
 
-def plot_frontiers(names: Sequence[str], frontiers: Sequence[Frontier]) -> "Figure":
+def plot_frontiers(names: Sequence[str], frontiers: Sequence[Frontier], loss: str = "loss") -> "Figure":
     """Draws the size that each budget should buy and the loss it then has; dashed where nothing was trained.
 
     Args:
         names: Of the cells.
-        frontiers: Of each cell.
+        frontiers: Of each cell, all of one loss.
+        loss: Its name.
 
     Raises:
         ValueError: If there are none.
@@ -135,7 +136,7 @@ def plot_frontiers(names: Sequence[str], frontiers: Sequence[Frontier]) -> "Figu
             panel.plot(each.budgets[each.capped], values[each.capped], "s", color=colour, markersize=3.5)
         if np.isfinite(each.size_low).all():
             axes[0][0].fill_between(each.budgets, each.size_low, each.size_high, color=colour, alpha=0.13, linewidth=0)
-    for panel, label in zip(axes[0], ("best parameters N", "predicted loss"), strict=True):
+    for panel, label in zip(axes[0], ("best parameters N", f"predicted {loss}"), strict=True):
         panel.set(xscale="log", yscale="log", xlabel="training FLOP")
         panel.set_ylabel(label, fontsize=8)
         bare(panel)

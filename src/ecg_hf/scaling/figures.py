@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ecg_hf.scaling.comparison_plots import plot_frontiers, plot_iso_loss, plot_loss_to_loss
 from ecg_hf.scaling.contrasts import Contrasts
+from ecg_hf.scaling.frontier import Frontier
 from ecg_hf.scaling.plots import MOST_PANELS, plot_contours, plot_laws, plot_profiles, plot_residuals
 from ecg_hf.scaling.result import GRAVE
 from ecg_hf.scaling.study import CellLaw, Evaluation, Study
@@ -102,9 +103,12 @@ def _grave(method: str, flags: dict[str, tuple[str, ...]]) -> list[str]:
 
 
 def _draw_frontiers(gallery: _Gallery, study: Study) -> None:
-    """One figure per loss in distribution: losses of unlike objectives have unlike units."""
+    """One figure per loss in distribution: losses of unlike objectives have unlike units, also under one metric."""
     for evaluation, laws in study.laws.items():
-        found = [(law.name, law.frontier) for law in laws.values() if law.frontier is not None]
-        if evaluation[1] == "id" and found:
+        kinds: dict[str, list[tuple[str, Frontier]]] = {}
+        for law in laws.values():
+            if evaluation[1] == "id" and law.frontier is not None:
+                kinds.setdefault(law.fit.points.loss_name, []).append((law.name, law.frontier))
+        for number, (loss, found) in enumerate(kinds.items()):
             names, frontiers = zip(*found, strict=True)
-            gallery.add("frontier", plot_frontiers(names, frontiers), "frontier", *_name(evaluation))
+            gallery.add("frontier", plot_frontiers(names, frontiers, loss), "frontier", *_name(evaluation), number)
