@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -121,6 +122,8 @@ def test_a_constant_at_a_bound_is_a_flag_of_the_loss_to_loss_law_in_table_json_a
     curve = each.joint.profile
     assert saved["joint_profile"] == {"kappa": [curve.low, curve.high, curve.open_low, curve.open_high]}
     assert f"{curve.high:.3g}" in line
+    assert saved["kappa_n"]["value"] == each.collapse.kappa_n.value
+    assert saved["kappa_d"]["low"] < saved["kappa_d"]["high"]
 
 
 def test_the_figure_of_a_loss_to_loss_law_says_in_red_what_is_wrong_with_both_fits(monkeypatch, tmp_path):
@@ -159,3 +162,25 @@ def test_frontiers_of_unlike_objectives_never_meet_in_one_figure(monkeypatch, tm
     assert cells == [["resnet ssl cpc", "s4 ssl cpc"], ["resnet ssl jepa"]]
     assert len({names for _, names in shown}) == 2
     assert shown[0][0].axes[1].get_ylabel() == "predicted loss of id-test (cpc)"
+
+
+def test_a_comparison_in_json_is_made_of_numbers():
+    study = study_of({("resnet", "sl"): LAW, ("transformer", "sl"): LAW | {"A": 15.0, "alpha": 0.40}})
+    found = contrast(study)
+    (pair,) = found.pairs
+    saved = json.loads(json.dumps(as_dict(study, found), allow_nan=False))["contrasts"][0]
+    crossing = saved["crossover_numbers"]
+    assert crossing["value"] == pytest.approx((15 / 3) ** (1 / 0.15), rel=2)
+    assert [crossing[name] for name in ("value", "low", "share_crossing", "share_opposite", "inside")] == [
+        pair.crossing.value, pair.crossing.low, pair.crossing.share_crossing, pair.crossing.share_opposite, True,
+    ]  # fmt: skip
+    curve = saved["iso_loss_curve"]
+    for name, values in (("loss", pair.iso.levels), ("ratio", pair.iso.ratio), ("low", pair.iso.low)):
+        np.testing.assert_array_equal([float(value) for value in curve[name]], values)
+    np.testing.assert_array_equal(curve["input_b"], pair.iso.inputs[1])
+    assert curve["at"] == {"D": 345_000}
+    assert saved["joint_delta_aicc"] == pair.joint.delta_aicc and saved["joint_shared"] == pair.joint.shared
+    open_ended = replace(pair.crossing, high=np.inf, low=np.nan)
+    pair.crossing = open_ended
+    numbers = as_dict(study, found)["contrasts"][0]["crossover_numbers"]
+    assert numbers["high"] == "inf" and numbers["low"] is None

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from ecg_hf.files import write_json
-from ecg_hf.scaling.contrasts import Contrast, Contrasts, Transfer
+from ecg_hf.scaling.comparison_numbers import pair_numbers, transfer_numbers
+from ecg_hf.scaling.contrasts import Contrasts
 from ecg_hf.scaling.figures import draw_study
 from ecg_hf.scaling.result import GRAVE
 from ecg_hf.scaling.study import VARIED, CellLaw, Evaluation, Study
@@ -63,47 +64,9 @@ def as_dict(study: Study, contrasts: Contrasts) -> dict[str, Any]:
         "unfinished": list(study.table.unfinished()),
         "missing": study.missing,
         "laws": [_law(each) for each in study.each()],
-        "contrasts": [_pair(pair) for pair in contrasts.pairs],
-        "transfers": [_transfer(each) for each in contrasts.transfers],
+        "contrasts": [pair_numbers(pair) for pair in contrasts.pairs],
+        "transfers": [transfer_numbers(each) for each in contrasts.transfers],
         "kappa_ratios": [[*names, ratio.as_dict()] for *names, ratio in contrasts.kappa_ratios],
-    }
-
-
-def _pair(pair: Contrast) -> dict[str, Any]:
-    return {
-        "evaluation": list(pair.a.evaluation),
-        "a": pair.a.name,
-        "b": pair.b.name,
-        "axis": pair.axis,
-        "headline": pair.headline.as_dict() if pair.headline else None,
-        "doubt": pair.doubt,
-        "iso_loss": pair.iso.median.as_dict() if pair.iso else None,
-        "joint_multiplier": pair.joint.estimate.as_dict() if pair.joint else None,
-        "joint_p_value": pair.joint.p_value if pair.joint else None,
-        "compute_multiplier": pair.compute.median.as_dict() if pair.compute else None,
-        "grid_multiplier": pair.grid.median.as_dict() | vars(pair.grid) if pair.grid else None,
-        "exponent_ratio": pair.ratio.as_dict() if pair.ratio else None,
-        "crossover": str(pair.crossing) if pair.crossing else None,
-        "refused": pair.refused,
-    }
-
-
-def _transfer(each: Transfer) -> dict[str, Any]:
-    curve = each.joint.profile if each.joint else None
-    return {
-        "cell": each.y.name,
-        "from": list(each.x.evaluation),
-        "to": list(each.y.evaluation),
-        "two_stage": {name: value.as_dict() for name, value in each.law.estimates.items()} if each.law else None,
-        "joint": {name: value.as_dict() for name, value in each.joint.estimates.items()} if each.joint else None,
-        "joint_profile": {curve.name: [curve.low, curve.high, curve.open_low, curve.open_high]} if curve else None,
-        "flags": {method: list(flags) for method, flags in each.flags.items()},
-        "one_curve": each.collapse.collapses if each.collapse else None,
-        "collapse_p_value": each.collapse.p_value if each.collapse else None,
-        "kappa_n": each.collapse.kappa_n.as_dict() if each.collapse else None,
-        "kappa_d": each.collapse.kappa_d.as_dict() if each.collapse else None,
-        "elasticity": each.elasticity.as_dict() if each.elasticity else None,
-        "refused": each.refused,
     }
 
 
