@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 from scaling_runs import LAW, rows
 
+from ecg_hf.scaling import report
 from ecg_hf.scaling.contrasts import Contrast, contrast
 from ecg_hf.scaling.fitting import fit
 from ecg_hf.scaling.intervals import bootstrap
 from ecg_hf.scaling.report import as_dict, card_section
 from ecg_hf.scaling.runs import RunTable
 from ecg_hf.scaling.study import VARIED, CellLaw, Study, _frontier
-from ecg_hf.scaling.tables import contrasts_table, frontier_table, transfers_table
+from ecg_hf.scaling.tables import contrasts_table, frontier_table, paired_table, transfers_table
 
 OWN = {"eval_id": "mi", "eval_group": "ood_unseen", "metric": "ne", "probe": "linear", "probe_n": 500}
 
@@ -184,3 +185,29 @@ def test_a_comparison_in_json_is_made_of_numbers():
     pair.crossing = open_ended
     numbers = as_dict(study, found)["contrasts"][0]["crossover_numbers"]
     assert numbers["high"] == "inf" and numbers["low"] is None
+
+
+def test_one_loss_out_of_distribution_is_related_between_cells_and_losses_in_distribution_are_not():
+    study = study_of({("resnet", "sl"): LAW, ("resnet", "ssl"): LAW | {"B": 2.0}}, noise=0.002)
+    for seed, family in enumerate(("resnet", "s4")):
+        add(study, (family, "sl", "sl"), LAW, seed=seed)
+    found = contrast(study)
+    by_group = {pair.a.evaluation[1]: pair for pair in found.pairs}
+    assert by_group["id"].paired is None and by_group["id"].collapse is None
+    pair = by_group["ood_unseen"]
+    assert not any("test-to-test" in text for text in pair.refused) and len(pair.paired.x) == 30
+    np.testing.assert_array_equal(pair.paired.y, pair.b.fit.points.loss)
+    _, _, line = paired_table(found).splitlines()
+    assert "resnet sl of resnet ssl | 30 |" in line and f"{pair.paired.params['kappa']:.3g} (" in line
+    saved = [each["test_to_test"] for each in as_dict(study, found)["contrasts"]]
+    assert saved.count(None) == 1 and any(each and each["kappa"]["value"] for each in saved)
+
+
+def test_the_report_lists_only_the_readings_of_transfer_that_it_has_numbers_of():
+    study = study_of({("resnet", "sl"): LAW}, num=5)
+    add(study, ("resnet", "sl", "sl"), LAW, num=5)
+    found = contrast(study)
+    text = "\n".join(report._comparisons(found, {}))
+    assert "- `kappa`:" in text and "- `elasticity`:" in text
+    for name in ("kappa_ratio", "iso_ood_data_multiplier", "effective_data_transferred"):
+        assert f"`{name}`" not in text

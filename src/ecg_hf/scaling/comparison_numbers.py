@@ -3,6 +3,7 @@
 from typing import Any
 
 from ecg_hf.scaling.contrasts import Contrast, Transfer
+from ecg_hf.scaling.loss_to_loss import LossToLoss
 from ecg_hf.scaling.multipliers import IsoLoss
 
 
@@ -29,8 +30,15 @@ def pair_numbers(pair: Contrast) -> dict[str, Any]:
         "crossover_numbers": {name: _plain(value) for name, value in vars(pair.crossing).items()}
         if pair.crossing
         else None,
+        "test_to_test": _estimates(pair.paired),
+        "test_to_test_flags": list(pair.paired.flags) if pair.paired else [],
+        "test_to_test_collapse_p_value": pair.collapse.p_value if pair.collapse else None,
         "refused": pair.refused,
     }
+
+
+def _estimates(law: LossToLoss | None) -> dict[str, Any] | None:
+    return {name: value.as_dict() for name, value in law.estimates.items()} if law else None
 
 
 def _curve(curve: IsoLoss | None) -> dict[str, Any] | None:
@@ -55,8 +63,8 @@ def transfer_numbers(each: Transfer) -> dict[str, Any]:
         "cell": each.y.name,
         "from": list(each.x.evaluation),
         "to": list(each.y.evaluation),
-        "two_stage": {name: value.as_dict() for name, value in each.law.estimates.items()} if each.law else None,
-        "joint": {name: value.as_dict() for name, value in each.joint.estimates.items()} if each.joint else None,
+        "two_stage": _estimates(each.law),
+        "joint": _estimates(each.joint),
         "joint_profile": {curve.name: [curve.low, curve.high, curve.open_low, curve.open_high]} if curve else None,
         "flags": {method: list(flags) for method, flags in each.flags.items()},
         "one_curve": each.collapse.collapses if each.collapse else None,

@@ -20,6 +20,7 @@ from ecg_hf.scaling.multipliers import (
     exponent_ratio,
     iso_loss,
 )
+from ecg_hf.scaling.paired import TOLERANCE, pair_up
 from ecg_hf.scaling.study import Cell, CellLaw, Evaluation, Study
 from ecg_hf.scaling.transfer import elasticity, kappa_ratio
 
@@ -43,6 +44,8 @@ class Contrast:
         compute: The curve in FLOP.
         grid: Read off the runs.
         crossing: Where the laws cross.
+        paired: Out of distribution, the loss of b as a function of that of a, runs paired by N and D.
+        collapse: Whether one curve of that kind exists.
         refused: Why one of these is missing, one sentence each.
     """
 
@@ -55,6 +58,8 @@ class Contrast:
     compute: IsoLoss | None = None
     grid: GridMultiplier | None = None
     crossing: Crossover | None = None
+    paired: LossToLoss | None = None
+    collapse: Collapse | None = None
     refused: list[str] = field(default_factory=list)
 
     @property
@@ -176,7 +181,18 @@ def _contrast(a: CellLaw, b: CellLaw, axis: str) -> Contrast:
         )
     else:
         found.grid = grid_multiplier(a.fit.points, b.fit.points, axis)
+    if a.evaluation[1] != "id":
+        _relate_cells(found)
     return found
+
+
+def _relate_cells(found: Contrast) -> None:
+    """Relates losses test to test, whose units agree; in distribution they are those of the objectives."""
+    note = found.refused
+    boots = _try(note, "pairs of runs", lambda: pair_up(found.a.boot, found.b.boot))
+    if boots is not None:
+        found.paired = _try(note, "test-to-test fit", lambda: relate(*boots, TOLERANCE))
+        found.collapse = _try(note, "test-to-test collapse", lambda: collapse_test(*boots, TOLERANCE))
 
 
 def _weaknesses(law: CellLaw, exponent: str) -> list[str]:

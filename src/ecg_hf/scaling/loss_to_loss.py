@@ -17,6 +17,7 @@ from ecg_hf.scaling.result import Fit
 Method = Literal["two-stage", "joint", "orthogonal"]
 _SIGNIFICANCE = 0.05
 _EXACT = 1e-8
+_ROUNDING = 1e-5
 _NUM_ORTHOGONAL = 200
 
 
@@ -143,20 +144,20 @@ def fit_losses(
     return _orthogonal(x, y, found.params, given, _resample(groups, min(num_replicates, _NUM_ORTHOGONAL), seed))
 
 
-def relate(boot_x: Boot, boot_y: Boot) -> LossToLoss:
+def relate(boot_x: Boot, boot_y: Boot, tolerance: float = _ROUNDING) -> LossToLoss:
     """Fits in two stages and carries the uncertainty of E_x and E_y along: both laws and the line use one resample.
 
     Args:
         boot_x: Of the law of the one loss.
         boot_y: Of the law of the other, over the same runs in the same order with the same seed.
+        tolerance: How far the inputs of paired runs may differ, as a share.
 
     Raises:
         ValueError: If the bootstraps are not of the same runs and resamples, or a law has no constant.
     """
     first, second = boot_x.fit, boot_y.fit
-    if not np.array_equal(first.points.clusters, second.points.clusters) or not np.allclose(
-        first.points.inputs, second.points.inputs
-    ):
+    alike = np.array_equal(first.points.clusters, second.points.clusters)
+    if not alike or not _same_inputs(first, second, tolerance):
         raise ValueError("both laws must be of the same runs in the same order; filter both tables alike")
     if not np.array_equal(boot_x.counts, boot_y.counts):
         raise ValueError("both bootstraps must draw the same runs; give them one seed and number of replicates")
@@ -168,7 +169,7 @@ def relate(boot_x: Boot, boot_y: Boot) -> LossToLoss:
     return replace(found, flags=(*_constant_flags("E_x", first), *_constant_flags("E_y", second)))
 
 
-def collapse_test(boot_x: Boot, boot_y: Boot) -> Collapse:
+def collapse_test(boot_x: Boot, boot_y: Boot, tolerance: float = _ROUNDING) -> Collapse:
     """Tests whether L_y depends on N and D only through L_x.
 
     The logarithm of L_y - E_y is regressed on that of L_x - E_x, without and with ln N and ln D; an F test compares.
@@ -177,6 +178,7 @@ def collapse_test(boot_x: Boot, boot_y: Boot) -> Collapse:
     Args:
         boot_x: Of a law of N and D of the one loss.
         boot_y: Of the other, over the same runs.
+        tolerance: How far the inputs of paired runs may differ, as a share.
 
     Raises:
         ValueError: If a law is not one of N and D, or the runs differ.
@@ -187,7 +189,7 @@ def collapse_test(boot_x: Boot, boot_y: Boot) -> Collapse:
             raise ValueError(
                 f"a collapse test needs laws with alpha, beta and E, got {each.form}; use chinchilla or kaplan"
             )
-    if not np.allclose(first.points.inputs, second.points.inputs):
+    if not _same_inputs(first, second, tolerance):
         raise ValueError("both laws must be of the same runs in the same order; filter both tables alike")
     above = [np.log(each.points.loss - each.params["E"]) for each in (first, second)]
     num = first.num_points
@@ -205,6 +207,11 @@ def collapse_test(boot_x: Boot, boot_y: Boot) -> Collapse:
         ratio = boot_y.params[name][:pairs] / boot_x.params[name][:pairs]
         kappas.append(summarise(f"kappa along {axis}", second.params[name] / first.params[name], ratio))
     return Collapse(kappas[0], kappas[1], p_value, float(spread))
+
+
+def _same_inputs(first: Fit, second: Fit, tolerance: float) -> bool:
+    shapes = first.points.inputs.shape == second.points.inputs.shape
+    return shapes and np.allclose(first.points.inputs, second.points.inputs, rtol=tolerance, atol=0)
 
 
 def _checked(x: ArrayLike, y: ArrayLike, e_x: float | None, e_y: float | None) -> tuple[Values, Values]:

@@ -17,6 +17,7 @@ from ecg_hf.scaling.tables import (
     holdouts_table,
     kappa_ratios_table,
     laws_table,
+    paired_table,
     profiles_table,
     runs_table,
     sensitivity_table,
@@ -29,6 +30,11 @@ WORDING = (
     "`ecg_hf.scaling` implements standard neural and loss-to-loss scaling-law estimators for the kind of study "
     "reported in arXiv:2605.17276. We had no access to that study's code, data (CODE is restricted) or full protocol; "
     "grids, objectives and the efficiency definitions are ours. We do not reproduce its numbers."
+)
+
+TEST_TO_TEST = (
+    "L_b = E_b + K (L_a - E_a)^kappa out of distribution, where the units agree, over runs of b and a that have one N "
+    "and D. Cells that differ in nothing have kappa and K of 1; kappa other than 1 says that one gains faster."
 )
 
 
@@ -170,10 +176,12 @@ def _comparisons(contrasts: Contrasts, figures: dict[str, list[str]]) -> list[st
             ),
             "\n".join(f"- {p.a.name} and {p.b.name}: {text}" for p in contrasts.pairs for text in p.refused),
         ]
+        related = paired_table(contrasts)
+        parts += ["### One loss, two cells", TEST_TO_TEST, related] if related else []
     if contrasts.transfers:
         parts += [
             "## Transfer",
-            "\n".join(f"- `{name}`: {text}" for name, text in DEFINITIONS.items()),
+            "\n".join(f"- `{name}`: {DEFINITIONS[name]}" for name in _readings(contrasts)),
             "Where no single curve exists, kappa depends on which runs were trained and must not be quoted.",
             transfers_table(contrasts),
             *figures.get("transfer", []),
@@ -197,6 +205,11 @@ def _frontiers(study: Study, figures: list[str]) -> list[str]:
         *(frontier_table(law.name, law.frontier) for law in laws if law.frontier),
         "\n".join(f"- {law.name}: {law.no_frontier}" for law in laws if law.no_frontier),
     ]
+
+
+def _readings(contrasts: Contrasts) -> list[str]:
+    """Names the readings of transfer that this report has numbers of."""
+    return ["kappa", "elasticity", *(["kappa_ratio"] if contrasts.kappa_ratios else [])]
 
 
 def card_section(study: Study, contrasts: Contrasts) -> str:

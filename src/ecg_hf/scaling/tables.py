@@ -7,6 +7,7 @@ import numpy as np
 from ecg_hf.scaling.contrasts import Contrast, Contrasts
 from ecg_hf.scaling.frontier import Frontier
 from ecg_hf.scaling.intervals import Estimate
+from ecg_hf.scaling.loss_to_loss import Collapse
 from ecg_hf.scaling.profiles import Profile
 from ecg_hf.scaling.study import CellLaw, Study
 
@@ -169,6 +170,24 @@ def _ratio(pair: Contrast) -> str:
     return f"{name} of {pair.a.name} / {name} of {pair.b.name} = {interval(pair.ratio)}" if pair.ratio else "-"
 
 
+def paired_table(contrasts: Contrasts) -> str:
+    """Lists how the loss of one cell goes with that of another on one evaluation; empty without such pairs."""
+    rows = []
+    for pair in contrasts.pairs:
+        if pair.paired is None:
+            continue
+        values = [interval(pair.paired.estimates[name]) for name in ("kappa", "K")]
+        row = [f"{pair.a.evaluation[2]} of {pair.a.evaluation[0]}", f"{pair.b.name} of {pair.a.name}"]
+        flags = "; ".join(pair.paired.flags) or "-"
+        rows.append([*row, str(len(pair.paired.x)), *values, _one_curve(pair.collapse), flags])
+    head = ["evaluation", "loss of the first as a function of that of the second", "pairs of runs", "kappa", "K"]
+    return markdown([*head, "one curve", "flags"], rows) if rows else ""
+
+
+def _one_curve(collapse: Collapse | None) -> str:
+    return "-" if collapse is None else f"{'yes' if collapse.collapses else 'NO'} (p {collapse.p_value:.2g})"
+
+
 def _ends(each: Profile) -> str:
     low = f"open below {number(each.low)}" if each.open_low else number(each.low)
     return f"{low} to {f'open above {number(each.high)}' if each.open_high else number(each.high)}"
@@ -178,10 +197,6 @@ def transfers_table(contrasts: Contrasts) -> str:
     """Lists loss-to-loss laws, and whether one curve exists at all."""
     rows = []
     for each in contrasts.transfers:
-        verdict = "-"
-        if each.collapse is not None:
-            verdict = "yes" if each.collapse.collapses else "NO"
-            verdict += f" (p {each.collapse.p_value:.2g})"
         rows.append(
             [
                 each.y.name,
@@ -189,7 +204,7 @@ def transfers_table(contrasts: Contrasts) -> str:
                 interval(each.law.estimates["kappa"] if each.law else None),
                 interval(each.joint.estimates["kappa"] if each.joint else None),
                 _ends(each.joint.profile) if each.joint and each.joint.profile else "-",
-                verdict,
+                _one_curve(each.collapse),
                 interval(each.collapse.kappa_n if each.collapse else None),
                 interval(each.collapse.kappa_d if each.collapse else None),
                 interval(each.elasticity),
