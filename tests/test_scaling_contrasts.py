@@ -211,3 +211,14 @@ def test_the_report_lists_only_the_readings_of_transfer_that_it_has_numbers_of()
     assert "- `kappa`:" in text and "- `elasticity`:" in text
     for name in ("kappa_ratio", "iso_ood_data_multiplier", "effective_data_transferred"):
         assert f"`{name}`" not in text
+
+
+def test_two_objectives_of_one_paradigm_have_names_of_their_own_in_every_sentence():
+    study = Study(RunTable.from_rows([]))
+    for seed, objective in enumerate(("cpc", "jepa")):
+        add(study, ("resnet", "ssl", objective), LAW, seed=seed, **OWN)
+    (pair,) = contrast(study).pairs
+    assert pair.iso.names == ("resnet ssl cpc", "resnet ssl jepa")
+    assert pair.crossing.beyond in pair.iso.names
+    for text in (str(pair.joint), str(pair.ratio), str(pair.headline)):
+        assert "resnet ssl cpc" in text and "resnet ssl jepa" in text

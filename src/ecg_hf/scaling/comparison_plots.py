@@ -47,7 +47,7 @@ def plot_iso_loss(
         if joint is not None:
             value = joint.estimate.value
             panel.axhline(value, color=COLOURS[1], linewidth=1.2, linestyle="--", label=f"joint {value:.3g}")
-        panel.text(0.02, 0.02, remark, transform=panel.transAxes, fontsize=6, color=RED)
+        panel.text(0.02, 0.02, remark.replace("; ", "\n"), transform=panel.transAxes, fontsize=6, color=RED)
         panel.set(yscale="log", xlabel="loss", xlim=(curve.levels.max(), curve.levels.min()))
         at = ", ".join(f"{letter} = {value:.3g}" for letter, value in curve.at.items())
         panel.set_title(f"{curve.names[1]} over {curve.names[0]}{', ' + at if at else ''}", fontsize=7.5, loc="left")

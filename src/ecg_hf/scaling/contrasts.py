@@ -1,7 +1,7 @@
 """What the cells of a study are to each other, and what a loss in distribution says of one out of distribution."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any, TypeVar
 
@@ -10,7 +10,7 @@ import numpy as np
 from ecg_hf.errors import EcgFormatError
 from ecg_hf.scaling.crossing import Crossover, crossover
 from ecg_hf.scaling.flops import FlopsModel
-from ecg_hf.scaling.intervals import Estimate
+from ecg_hf.scaling.intervals import Boot, Estimate
 from ecg_hf.scaling.joint import JointMultiplier, joint_multiplier
 from ecg_hf.scaling.ladder import GridMultiplier, grid_multiplier
 from ecg_hf.scaling.loss_to_loss import Collapse, LossToLoss, collapse_test, fit_losses, relate
@@ -167,29 +167,35 @@ def _try(refused: list[str], text: str, function: Callable[[], Result]) -> Resul
 
 def _contrast(a: CellLaw, b: CellLaw, axis: str) -> Contrast:
     found = Contrast(a, b, axis)
-    note = found.refused
-    found.iso = _try(note, "iso-loss multiplier", lambda: iso_loss(a.boot, b.boot, axis))
-    found.joint = _try(note, "joint multiplier", lambda: joint_multiplier(a.boot, b.boot, axis))
+    note, first, second = found.refused, _named(a), _named(b)
+    found.iso = _try(note, "iso-loss multiplier", lambda: iso_loss(first, second, axis))
+    found.joint = _try(note, "joint multiplier", lambda: joint_multiplier(first, second, axis))
     name = _exponent(a, axis)
-    found.ratio = _try(note, "exponent ratio", lambda: exponent_ratio(a.boot, b.boot, name))
-    found.crossing = _try(note, "crossover", lambda: crossover(a.boot, b.boot, axis))
+    found.ratio = _try(note, "exponent ratio", lambda: exponent_ratio(first, second, name))
+    found.crossing = _try(note, "crossover", lambda: crossover(first, second, axis))
     if axis == "N":
         found.compute = _try(
             note,
             "compute multiplier",
-            lambda: compute_multiplier(a.boot, b.boot, FlopsModel.of(a.table), FlopsModel.of(b.table)),
+            lambda: compute_multiplier(first, second, FlopsModel.of(a.table), FlopsModel.of(b.table)),
         )
     else:
         found.grid = grid_multiplier(a.fit.points, b.fit.points, axis)
     if a.evaluation[1] != "id":
-        _relate_cells(found)
+        _relate_cells(found, first, second)
     return found
 
 
-def _relate_cells(found: Contrast) -> None:
+def _named(law: CellLaw) -> Boot:
+    """Gives a bootstrap whose points name their objective too: two objectives of one paradigm are compared as well."""
+    points = replace(law.fit.points, cell=law.name)
+    return replace(law.boot, fit=replace(law.fit, points=points))
+
+
+def _relate_cells(found: Contrast, a: Boot, b: Boot) -> None:
     """Relates losses test to test, whose units agree; in distribution they are those of the objectives."""
     note = found.refused
-    boots = _try(note, "pairs of runs", lambda: pair_up(found.a.boot, found.b.boot))
+    boots = _try(note, "pairs of runs", lambda: pair_up(a, b))
     if boots is not None:
         found.paired = _try(note, "test-to-test fit", lambda: relate(*boots, TOLERANCE))
         found.collapse = _try(note, "test-to-test collapse", lambda: collapse_test(*boots, TOLERANCE))

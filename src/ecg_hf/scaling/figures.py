@@ -99,7 +99,9 @@ def _draw_comparisons(gallery: _Gallery, evaluation: Evaluation, contrasts: Cont
 
 
 def _grave(method: str, flags: dict[str, tuple[str, ...]]) -> list[str]:
-    return [f"{method} fit, {flag}" for flag in flags.get(method, ()) if flag.startswith(GRAVE)]
+    """Gives the flags of one fit, short enough for a panel."""
+    found = [flag.removesuffix(" is not determined by these points") for flag in flags.get(method, ())]
+    return [f"{method} fit, {flag}" for flag in found if flag.startswith(GRAVE)]
 
 
 def _draw_frontiers(gallery: _Gallery, study: Study) -> None:

@@ -16,6 +16,7 @@ from ecg_hf.scaling.result import Fit
 REACH = 10.0
 _NUM_GRID = 2001
 _ROUNDING = 1e-9
+_NEARLY_ALL = 0.98  # the search has steps of a percent in N
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +98,7 @@ def frontier(
     ends = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
     low, high = np.quantile(sizes[1:], ends, axis=0) if len(sizes) > 1 else np.full((2, len(spent)), np.nan)
     seen = np.full(len(spent), epochs) if examples is None else examples / data
-    return Frontier(spent, sizes[0], data, loss, low, high, outside, data >= max_data, seen)
+    return Frontier(spent, sizes[0], data, loss, low, high, outside, data >= _NEARLY_ALL * max_data, seen)
 
 
 def _check_reach(fit: Fit, spent: Values, sizes: Values, data: Values, extrapolate: bool) -> None:

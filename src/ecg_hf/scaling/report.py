@@ -34,7 +34,8 @@ WORDING = (
 
 TEST_TO_TEST = (
     "L_b = E_b + K (L_a - E_a)^kappa out of distribution, where the units agree, over runs of b and a that have one N "
-    "and D. Cells that differ in nothing have kappa and K of 1; kappa other than 1 says that one gains faster."
+    "and D. Cells that differ in nothing have kappa and K of 1; kappa other than 1 says that one gains faster, "
+    "and nothing where no single curve exists."
 )
 
 
