@@ -7,7 +7,7 @@ from ecg_hf.scaling.choice import compare, holdout
 from ecg_hf.scaling.intervals import bootstrap
 from ecg_hf.scaling.laws import get
 from ecg_hf.scaling.runs import RunTable
-from ecg_hf.scaling.study import VARIED, CellLaw
+from ecg_hf.scaling.study import CellLaw
 from ecg_hf.scaling.tables import choices_table
 
 
@@ -47,7 +47,7 @@ def test_the_table_of_forms_shows_the_held_out_errors_and_a_dash_where_too_few_r
     choices[1].held_out.pop("largest D")
     boot = bootstrap(fits[0], 2)
     cell = ("resnet", "sl", "supervised")
-    law = CellLaw(cell, table.rows[0].evaluation, table, boot, choices, [], [], [], {}, None, None, VARIED)
+    law = CellLaw(cell, table.rows[0].evaluation, table, boot, choices, [], [], [], {}, None, None, "")
     head, _, first, second = choices_table([law]).splitlines()
     assert head.endswith("| largest N held out, rms, % | largest D held out, rms, % |")
     assert first.endswith(f"{100 * choices[0].held_out['largest D']:.2f} |") and second.endswith("| - |")

@@ -11,7 +11,7 @@ from ecg_hf.scaling.fitting import fit
 from ecg_hf.scaling.intervals import bootstrap
 from ecg_hf.scaling.report import as_dict, card_section
 from ecg_hf.scaling.runs import RunTable
-from ecg_hf.scaling.study import VARIED, CellLaw, Study, _frontier
+from ecg_hf.scaling.study import CellLaw, Study, _frontier
 from ecg_hf.scaling.tables import contrasts_table, frontier_table, paired_table, transfers_table
 
 OWN = {"eval_id": "mi", "eval_group": "ood_unseen", "metric": "ne", "probe": "linear", "probe_n": 500}
@@ -22,7 +22,7 @@ def add(study, cell, law, seed=0, num=40, noise=0.005, **changes):
     own = dict(zip(("family", "paradigm", "objective"), cell, strict=True)) | changes
     table = RunTable.from_rows(rows(noise, seed, law, **own))
     boot = bootstrap(fit(table), num)
-    made = CellLaw(cell, table.rows[0].evaluation, table, boot, [], [], [], [], {}, None, None, VARIED)
+    made = CellLaw(cell, table.rows[0].evaluation, table, boot, [], [], [], [], {}, None, None, "")
     study.laws.setdefault(made.evaluation, {})[cell] = made
 
 
