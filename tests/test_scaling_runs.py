@@ -164,19 +164,6 @@ def test_seeds_of_one_configuration_are_one_cluster():
     assert len(clusters) == 60 and sorted(np.bincount(clusters)) == [2] * 30
 
 
-def test_a_macro_average_needs_every_task_of_every_run():
-    made = []
-    for run in ("a", "b"):
-        n = {"a": 1e5, "b": 2e5}[run]
-        for task, value in (("mi", 0.5), ("age", 0.7)):
-            made.append(
-                row(run, n_params=n, eval_id=task, eval_group="ood_unseen", metric="ne", value=value, probe="linear")
-            )
-    assert [r.value for r in RunTable.from_rows(made).macro("ood_unseen").rows] == pytest.approx([0.6, 0.6])
-    with pytest.raises(EcgIntegrityError, match="run 'b' lacks age"):
-        RunTable.from_rows(made[:3]).macro("ood_unseen")
-
-
 def test_a_law_of_several_cells_or_evaluations_is_refused():
     both = [*rows(), *rows(family="transformer")]
     with pytest.raises(ValueError, match=r"one family, paradigm and objective, got 2 .*resnet sl supervised"):

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from ecg_hf.errors import EcgError
 from ecg_hf.scaling.bottleneck import Bottleneck, bottleneck
 from ecg_hf.scaling.choice import Choice, Holdout, compare, holdout
 from ecg_hf.scaling.fitting import fit
 from ecg_hf.scaling.flops import FlopsModel
 from ecg_hf.scaling.frontier import Frontier, frontier
 from ecg_hf.scaling.intervals import Boot, bootstrap
+from ecg_hf.scaling.macro import macro
 from ecg_hf.scaling.profiles import Profile, profile
 from ecg_hf.scaling.result import Fit
 from ecg_hf.scaling.rows import METRICS, RunRow
@@ -113,11 +115,11 @@ def analyse(
         say: Takes a line of progress.
     """
     study = Study(table, num_replicates=num_replicates, seed=seed)
-    for evaluation, part in _evaluations(table).items():
+    for evaluation, part in _evaluations(table, study).items():
         for cell, mine in _cells(part).items():
             try:
-                law = _analyse_cell(cell, evaluation, mine, form, study)
-            except ValueError as error:
+                law = _analyse_cell(cell, evaluation, _seeds_as_one(mine), form, study)
+            except (ValueError, EcgError) as error:
                 study.missing.append(f"{' '.join(dict.fromkeys(cell))}, {evaluation[2]} of {evaluation[0]}: {error}")
                 continue
             study.laws.setdefault(evaluation, {})[cell] = law
@@ -126,22 +128,30 @@ def analyse(
 
 
 def _cells(table: RunTable) -> dict[Cell, RunTable]:
-    """Splits by family, paradigm and objective, seeds made one point where they are known."""
+    """Splits by family, paradigm and objective."""
     rows: dict[Cell, list[RunRow]] = {}
     for row in table.rows:
         rows.setdefault((row.family, row.paradigm, row.objective or ""), []).append(row)
-    parts = {cell: replace(table, rows=tuple(mine)) for cell, mine in rows.items()}
-    seeds = any(row.seed is not None for row in table.rows)
-    return {cell: part.aggregate_seeds() if seeds else part for cell, part in parts.items()}
+    return {cell: replace(table, rows=tuple(mine)) for cell, mine in rows.items()}
 
 
-def _evaluations(table: RunTable) -> dict[Evaluation, RunTable]:
-    """Splits by evaluation, and adds the macro average of each group that has several tasks in normalised entropy."""
+def _seeds_as_one(table: RunTable) -> RunTable:
+    """Makes seeds, of runs and of probes, one point where they are known."""
+    known = any(row.seed is not None or row.probe_seed is not None for row in table.rows)
+    return table.aggregate_seeds() if known else table
+
+
+def _evaluations(table: RunTable, study: Study) -> dict[Evaluation, RunTable]:
+    """Splits by evaluation, and adds the macro averages of each group that has several tasks in normalised entropy."""
     parts = {key: part for key, part in table.evaluations().items() if METRICS[str(key[2])]}
     for group in ("ood_seen", "ood_unseen"):
-        tasks = {row.eval_id for row in table.done().rows if row.eval_group == group and row.metric == "ne"}
-        if len(tasks) > 1:
-            parts |= table.macro(group).evaluations()
+        try:
+            found = macro(table, group)
+        except EcgError as error:
+            study.missing.append(f"macro {group}: {error}")
+            continue
+        parts |= found.table.evaluations()
+        study.missing += found.missing
     return parts
 
 
