@@ -98,6 +98,9 @@ def test_lines_of_training_steps_and_a_torn_last_line_are_left_out_and_said(tmp_
         ({"value": float("nan")}, "value of run 'r0' must be a positive finite number, got nan"),
         ({"value": -0.1}, "must be a positive finite number, got -0.1"),
         ({"n_params": 0}, "n_params of run 'r0' must be a positive finite number"),
+        ({"value_se": "nan"}, "value_se of run 'r0' must be a finite number of at least 0, got nan"),
+        ({"value_se": -0.01}, "value_se of run 'r0' must be a finite number of at least 0, got -0.01"),
+        ({"probe_n": "nan"}, "probe_n of run 'r0' must be a finite number of at least 0, got nan"),
         ({"n_unique": None}, "row 1 lacks n_unique"),
         ({"value": None}, "is done but has no value"),
         ({"metric": "f1"}, "metric of run 'r0' must be one of nll"),
@@ -156,6 +159,16 @@ def test_seeds_become_their_geometric_mean_with_the_pooled_noise():
 def test_runs_that_differ_in_nothing_said_are_not_taken_for_seeds():
     with pytest.raises(EcgIntegrityError, match="not each a seed of its own"):
         RunTable.from_rows([row("a"), row("b")]).aggregate_seeds()
+
+
+def test_test_noise_alone_weighs_no_point_and_with_seeds_it_does():
+    made = [each | {"value_se": 0.001 * (1 + i)} for i, each in enumerate(rows(seed=0))]
+    for table in (RunTable.from_rows(made), RunTable.from_rows(made).aggregate_seeds()):
+        found = fitting.fit(table)
+        assert found.points.relative_se is None and np.ptp(found.weights) == 0
+    again = made[0] | {"run_id": "again", "seed": 1, "value": made[0]["value"] * 1.02}
+    for table in (RunTable.from_rows([*made, again]), RunTable.from_rows([*made, again]).aggregate_seeds()):
+        assert np.ptp(fitting.fit(table).weights) > 0
 
 
 def test_seeds_of_one_configuration_are_one_cluster():

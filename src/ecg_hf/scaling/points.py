@@ -203,8 +203,11 @@ def _input(table: RunTable, name: str) -> Values:
 def _relative_se(table: RunTable) -> Values | None:
     """Counts standard errors only if run noise is known: alone, those of the test set would say that runs have none."""
     se = table.column("value_se") / table.column("value")
-    if all(row.n_seeds is not None for row in table.rows):
-        return se if np.isfinite(se).all() else None
+    seeds = [row.n_seeds for row in table.rows]
+    if None not in seeds:
+        # without a point of several seeds, what an aggregated row gives is the test set's part alone
+        several = any(num is not None and num > 1 for num in seeds)
+        return se if several and np.isfinite(se).all() else None
     noise = table.seed_noise()
     if noise is None:
         return None
