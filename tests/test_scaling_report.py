@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from scaling_runs import LAW, loss, row, rows
 
-from ecg_hf.scaling.contrasts import contrast
+from ecg_hf.scaling.contrasts import Contrasts, contrast
 from ecg_hf.scaling.report import WORDING, write_report
 from ecg_hf.scaling.result import Fit
 from ecg_hf.scaling.runs import RunTable
-from ecg_hf.scaling.study import analyse
+from ecg_hf.scaling.study import Study, analyse
 
 ROOT = Path(__file__).parents[1]
 TWICE = LAW | {"A": LAW["A"] * 2 ** LAW["alpha"]}
@@ -109,6 +109,24 @@ def test_the_report_names_flags_failures_and_whose_numbers_these_are(folder):
     assert "efficien" not in text.replace("efficiency definitions", "")
     card = (folder / "card_section.md").read_text()
     assert card.startswith("## Scaling") and WORDING in card and "Prediction of the largest runs" in card
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({}, "Every run is done; whether 9 of 9 converged is not recorded."),
+        ({"es_interior": True}, "Every run is done; every run that is done converged."),
+        ({"es_interior": False}, "Every run is done; 1 of 9 were best at their last step, so perhaps not converged."),
+        ({"status": "running"}, "Not done: r8 (running); whether 8 of 8 converged is not recorded."),
+    ],
+)
+def test_the_report_calls_runs_done_and_converged_only_where_the_table_does(changes, text, tmp_path):
+    made = [row(f"r{i}", n_params=float(size)) for i, size in enumerate(np.geomspace(2e4, 2e8, 9))]
+    known = changes.get("es_interior") is not None
+    made = [each | {"es_interior": True} if known else each for each in made]
+    made[-1] |= changes
+    path = write_report(Study(RunTable.from_rows(made)), Contrasts([], [], []), tmp_path)
+    assert text in path.read_text()
 
 
 def test_every_figure_in_the_report_is_there_and_the_other_way_round(folder):

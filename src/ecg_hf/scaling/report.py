@@ -163,7 +163,20 @@ def _flags(study: Study) -> str:
     for flag in sorted(places, key=lambda flag: not flag.startswith(GRAVE)):
         where = "; ".join(f"{cell} ({', '.join(names)})" for cell, names in places[flag].items())
         lines.append(f"- **{flag}**: {where}")
-    return "\n".join(lines) or "No fit is unstable, at a bound or unidentified; every run is done and converged."
+    head = "\n".join(lines) or "No fit is unstable, at a bound or unidentified."
+    return f"{head}\n\n{_state(study)}"
+
+
+def _state(study: Study) -> str:
+    """Says of the runs what the table tells, and no more: whether they are done, and whether they converged."""
+    unfinished = study.table.unfinished()
+    done = f"Not done: {', '.join(unfinished)}" if unfinished else "Every run is done"
+    interior = {row.run_id: row.es_interior for row in study.table.done().rows}
+    last = sum(each is False for each in interior.values())
+    unknown = sum(each is None for each in interior.values())
+    parts = [f"{last} of {len(interior)} were best at their last step, so perhaps not converged"] if last else []
+    parts += [f"whether {unknown} of {len(interior)} converged is not recorded"] if unknown else []
+    return f"{done}; {'; '.join(parts) or 'every run that is done converged'}."
 
 
 def _evaluation(evaluation: Evaluation, laws: list[CellLaw], figures: list[str]) -> list[str]:
