@@ -163,6 +163,25 @@ def test_a_cell_that_varies_in_size_alone_gets_a_law_of_size_and_the_report_says
     assert "**no law**: cnn" in text and "of N alone" in text
 
 
+def test_a_law_of_records_alone_is_never_written_as_one_of_size(tmp_path):
+    amounts = np.geomspace(2e3, 2e6, 9)
+    noise = np.exp(0.003 * np.random.default_rng(0).normal(size=9))
+    made = [
+        row(f"r{i}", n_unique=float(d), value=float((0.1 + 4 * d**-0.3) * e))
+        for i, (d, e) in enumerate(zip(amounts, noise, strict=True))
+    ]
+    study = analyse(RunTable.from_rows(made), num_replicates=20)
+    (law,) = study.each()
+    assert "L = E + A D^-alpha" in str(law.fit) and law.fit.as_dict()["formula"] == "L = E + A D^-alpha"
+    text = write_report(study, contrast(study), tmp_path).read_text()
+    card = (tmp_path / "card_section.md").read_text()
+    for written in (text, card):
+        assert "pow+E: `L = E + A D^-alpha`." in written and "N^-alpha" not in written
+        assert "of D alone, at n_params = 2e+04" in written
+        assert "| cell | form | of |" in written and "| resnet sl supervised | pow+E | D | 9 |" in written
+    assert "| resnet sl supervised | D | alpha |" in text and "| resnet sl supervised | D | as reported |" in text
+
+
 def test_a_fit_at_a_bound_says_so_in_its_plot():
     pytest.importorskip("matplotlib")
     from ecg_hf.scaling import fitting

@@ -183,10 +183,9 @@ def _evaluation(evaluation: Evaluation, laws: list[CellLaw], figures: list[str])
     title = f"## {evaluation[2]} of {evaluation[0]} ({evaluation[1]})"
     if evaluation[3] != "none":
         title += f", {evaluation[3]} probe" + (f" on {evaluation[4]:g} records" if evaluation[4] else "")
-    forms = sorted({f"{law.fit.form}: `{law.fit.law.formula}`" for law in laws})
     return [
         title,
-        "; ".join(forms) + ".",
+        _formulas(laws),
         laws_table(laws),
         *figures,
         "### How far to trust it",
@@ -201,6 +200,10 @@ def _evaluation(evaluation: Evaluation, laws: list[CellLaw], figures: list[str])
         "What limits the loss at the largest N and D:" if any(law.bottleneck for law in laws) else "",
         bottleneck_table(laws) if any(law.bottleneck for law in laws) else "",
     ]
+
+
+def _formulas(laws: list[CellLaw]) -> str:
+    return "; ".join(sorted({f"{law.fit.form}: `{law.fit.formula}`" for law in laws})) + "."
 
 
 def _comparisons(contrasts: Contrasts, figures: dict[str, list[str]]) -> list[str]:
@@ -240,11 +243,13 @@ def card_section(study: Study, contrasts: Contrasts) -> str:
     ]
     parts = [
         "## Scaling",
+        _formulas(inside) if inside else "No law could be fitted.",
         laws_table(inside),
+        "\n".join(f"- {law.name}: {law.why}" for law in inside if law.why != VARIED),
         f"Prediction of the largest runs from the others, largest error: {'; '.join(held)}.",
     ]
     flags = [f"{law.name}: {flag}" for law in inside for flag in law.fit.flags]
     parts += ["Caveats:", "\n".join(f"- {flag}" for flag in flags)] if flags else []
     heads = [f"- {pair.a.evaluation[0]}: {pair.headline}" for pair in contrasts.pairs if pair.headline is not None]
     parts += ["Comparisons of cells:", "\n".join(heads)] if heads else []
-    return "\n\n".join([*parts, WORDING]) + "\n"
+    return "\n\n".join(part for part in [*parts, WORDING] if part) + "\n"
