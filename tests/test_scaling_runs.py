@@ -5,6 +5,7 @@ import sys
 
 import datasets
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,6 +13,8 @@ from scaling_runs import row, rows
 
 from ecg_hf.errors import EcgFormatError, EcgIntegrityError
 from ecg_hf.scaling import fitting
+from ecg_hf.scaling.laws import get
+from ecg_hf.scaling.points import gather
 from ecg_hf.scaling.rows import COLUMNS
 from ecg_hf.scaling.runs import RunTable
 
@@ -159,6 +162,40 @@ def test_seeds_become_their_geometric_mean_with_the_pooled_noise():
 def test_runs_that_differ_in_nothing_said_are_not_taken_for_seeds():
     with pytest.raises(EcgIntegrityError, match="not each a seed of its own"):
         RunTable.from_rows([row("a"), row("b")]).aggregate_seeds()
+
+
+def as_columns(made):
+    return {name: [each.get(name) for each in made] for name in made[0]}
+
+
+@pytest.mark.parametrize("kind", [as_columns, datasets.Dataset.from_list, pd.DataFrame])
+def test_columns_that_make_a_run_table_are_read_as_one(kind):
+    """Three seeds of 30 configurations are 30 clusters, and two evaluations are no law."""
+    made = [each | {"run_id": f"{each['run_id']}-{s}", "seed": s} for s in range(3) for each in rows(seed=s)]
+    found = fitting.fit(kind([each | {"my_note": 1} for each in made]))
+    assert sorted(np.bincount(found.points.clusters)) == [3] * 30
+    assert found.params == fitting.fit(RunTable.from_rows(made)).params
+    outside = [each | {"eval_id": "mi", "eval_group": "ood_unseen"} for each in made]
+    with pytest.raises(ValueError, match=r"one evaluation, got 2 .*or keep such rows of your columns"):
+        fitting.fit(kind(made + outside))
+
+
+def test_columns_of_fewer_names_still_keep_seeds_together_and_refuse_two_evaluations():
+    made = [each for s in range(3) for each in rows(seed=s)]
+    few = {name: [each[name] for each in made] for name in ("run_id", "n_params", "n_unique", "value", "eval_id")}
+    assert sorted(np.bincount(fitting.fit(few).points.clusters)) == [3] * 30
+    with pytest.raises(ValueError, match="losses of one evaluation, got id-test, mi; keep the rows of one eval_id"):
+        fitting.fit(few | {"eval_id": ["mi", *few["eval_id"][1:]]})
+    with pytest.raises(ValueError, match="every value_se must be a positive finite number, got nan"):
+        fitting.fit(few | {"value_se": [float("nan"), *[0.01] * 89]})
+
+
+def test_runs_of_unlike_numbers_of_labels_have_no_law_of_size_and_data():
+    made = [each | {"n_labels": 1 + 5 * (number % 2)} for number, each in enumerate(rows())]
+    table = RunTable.from_rows(made)
+    with pytest.raises(ValueError, match=r"one number of labels, got 2 \(1 label; 6 labels\)"):
+        fitting.fit(table)
+    assert len(gather(table, get("labels"), None, None)) == 30
 
 
 def test_test_noise_alone_weighs_no_point_and_with_seeds_it_does():
