@@ -56,7 +56,7 @@ CHAINS = {
     "scaling": (
         "law power_laws kaplan saturating repeated broken shifted laws descent rows reading runs points result fitting "
         "intervals profiles choice flops multipliers joint crossing bottleneck orthogonal loss_to_loss transfer "
-        "frontier design comparison macro study contrasts plots comparison_plots tables figures report"
+        "frontier design comparison macro cell_fit study contrasts plots comparison_plots tables figures report"
     ).split(),
     "sweeps": (
         "job evaluation points grid model_size scores logistic in_distribution probes training_job rates data_job "

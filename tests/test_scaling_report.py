@@ -144,7 +144,13 @@ def test_the_numbers_in_json_give_the_fits_back(folder, study):
     for each, law in zip(saved["laws"], study.each(), strict=True):
         assert Fit.from_dict(each["fit"]).params == law.fit.params
         assert each["intervals"]["alpha"]["low"] < law.fit.params["alpha"] < each["intervals"]["alpha"]["high"]
-    assert saved["unfinished"] == ["never (failed)"]
+        found = {name: each["bottleneck"][name]["value"] for name in ("elasticity_n", "elasticity_d", "share_d")}
+        assert found == {name: getattr(law.bottleneck, name).value for name in found}
+        assert each["bottleneck"]["elasticity_n"]["low"] == law.bottleneck.elasticity_n.low
+        for name in ("budgets", "size", "size_low", "size_high", "data", "loss", "extrapolated"):
+            assert each["frontier"][name] == getattr(law.frontier, name).tolist()
+        assert [choice["aicc"] for choice in each["choices"]] == [choice.aicc for choice in law.choices]
+    assert saved["unfinished"] == ["never (failed)"] and saved["form"] == "chinchilla" and saved["delta"] == "auto"
 
 
 def test_a_cell_that_varies_in_size_alone_gets_a_law_of_size_and_the_report_says_so(tmp_path):
@@ -204,9 +210,10 @@ def test_the_script_writes_the_report(tmp_path, monkeypatch, capsys):
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     out = tmp_path / "out"
-    monkeypatch.setattr(
-        sys, "argv", ["fit_scaling.py", str(tmp_path / "runs.jsonl"), str(out), "--num_replicates", "10"]
-    )
+    options = ["--num_replicates", "10", "--form", "kaplan", "--delta", "0.001"]
+    monkeypatch.setattr(sys, "argv", ["fit_scaling.py", str(tmp_path / "runs.jsonl"), str(out), *options])
     script.main()
     assert (out / "report.md").exists() and (out / "report.json").exists() and (out / "card_section.md").exists()
     assert "1 laws" in capsys.readouterr().out
+    (law,) = json.loads((out / "report.json").read_text())["laws"]
+    assert (law["fit"]["form"], law["fit"]["delta"]) == ("kaplan", 0.001)

@@ -1,13 +1,19 @@
 """The report of a study: Markdown, JSON, figures, and the section for a model card."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ecg_hf.files import write_json
+from ecg_hf.scaling.bottleneck import Bottleneck
+from ecg_hf.scaling.cell_fit import VARIED
 from ecg_hf.scaling.contrasts import Contrast, Contrasts, Transfer
 from ecg_hf.scaling.figures import draw_study
+from ecg_hf.scaling.frontier import Frontier
 from ecg_hf.scaling.result import GRAVE
-from ecg_hf.scaling.study import VARIED, CellLaw, Evaluation, Study
+from ecg_hf.scaling.study import CellLaw, Evaluation, Study
 from ecg_hf.scaling.tables import (
     bottleneck_table,
     choices_table,
@@ -56,6 +62,8 @@ def as_dict(study: Study, contrasts: Contrasts) -> dict[str, Any]:
     return {
         "ecg_hf": VERSION,
         "wording": WORDING,
+        "form": study.form,
+        "delta": study.delta if study.delta == "auto" else _finite(study.delta),
         "num_replicates": study.num_replicates,
         "seed": study.seed,
         "size": study.table.size,
@@ -114,18 +122,35 @@ def _law(law: CellLaw) -> dict[str, Any]:
         "replicates_at_bound": law.boot.at_bound,
         "profiles": {p.name: [p.low, p.high, p.open_low, p.open_high] for p in law.profiles},
         "choices": [
-            {"form": c.form, "delta_aicc": _finite(c.delta_aicc), "bic": _finite(c.bic), "loo": c.loo}
+            {
+                "form": c.form,
+                "num_parameters": c.num_parameters,
+                "aicc": _finite(c.aicc),
+                "delta_aicc": _finite(c.delta_aicc),
+                "bic": _finite(c.bic),
+                "loo": _finite(c.loo),
+            }
             for c in law.choices
         ],
         "holdouts": {held.by: held.errors.tolist() for held in law.holdouts},
         "not_held_out": law.refused,
         "sensitivity": {text: {n: _finite(v) for n, v in p.items()} for text, p in law.sensitivity.items()},
-        "bottleneck": law.bottleneck.limit if law.bottleneck else None,
-        "share_d": law.bottleneck.share_d.as_dict() if law.bottleneck else None,
+        "bottleneck": _bottleneck(law.bottleneck) if law.bottleneck else None,
+        "frontier": _frontier(law.frontier) if law.frontier else None,
     }
 
 
+def _bottleneck(found: Bottleneck) -> dict[str, Any]:
+    estimates = {name: getattr(found, name).as_dict() for name in ("elasticity_n", "elasticity_d", "share_d")}
+    return {"limit": found.limit, "at": dict(found.at)} | estimates
+
+
+def _frontier(found: Frontier) -> dict[str, list[Any]]:
+    return {name: [_finite(each) for each in np.asarray(values).tolist()] for name, values in asdict(found).items()}
+
+
 def _finite(value: float) -> float | str:
+    """JSON has no infinity and no NaN; the text reads back with float."""
     return value if abs(value) < float("inf") else str(value)
 
 

@@ -114,7 +114,7 @@ def holdouts_table(laws: Sequence[CellLaw]) -> str:
 
 def sensitivity_table(laws: Sequence[CellLaw]) -> str:
     """Lists what other choices would have given."""
-    names = ("E", "alpha", "beta")
+    names = list(dict.fromkeys(["E", "alpha", "beta", *(name for law in laws for name in law.fit.law.exponents)]))
     rows = []
     for law in laws:
         for text, params in law.sensitivity.items():
