@@ -36,6 +36,7 @@ def test_cells_are_split_by_the_number_of_labels_unless_it_is_an_input():
         "resnet sl supervised with 1 label": 30,
         "resnet sl supervised with 6 labels": 30,
     }
+    assert {law.fit.points.cell for law in study.each()} == {law.name for law in study.each()}
     plain = RunTable.from_rows([each | {"n_labels": 6} for each in rows()])
     assert [law.name for law in analyse(plain, num_replicates=10).each()] == ["resnet sl supervised"]
 

@@ -69,7 +69,11 @@ class CellLaw:
     @property
     def name(self) -> str:
         """Names the cell."""
-        return " ".join(dict.fromkeys(self.cell))
+        return _name(self.cell)
+
+
+def _name(cell: Cell) -> str:
+    return " ".join(dict.fromkeys(cell))
 
 
 @dataclass(eq=False)
@@ -133,7 +137,7 @@ def analyse(
             try:
                 law = _analyse_cell(cell, evaluation, _seeds_as_one(mine), study)
             except (ValueError, EcgError) as error:
-                study.missing.append(f"{' '.join(dict.fromkeys(cell))}, {evaluation[2]} of {evaluation[0]}: {error}")
+                study.missing.append(f"{_name(cell)}, {evaluation[2]} of {evaluation[0]}: {error}")
                 continue
             study.laws.setdefault(evaluation, {})[cell] = law
             say(str(law.fit))
@@ -183,6 +187,8 @@ def _evaluations(table: RunTable, study: Study) -> dict[Evaluation, RunTable]:
 
 def _analyse_cell(cell: Cell, evaluation: Evaluation, table: RunTable, study: Study) -> CellLaw:
     fitted, mine, why = fit_cell(table, study.form, study.delta)
+    # of a family and paradigm there may be several cells, which figures must not give one name
+    fitted = replace(fitted, points=replace(fitted.points, cell=_name(cell)))
     boot = bootstrap(fitted, study.num_replicates, seed=study.seed)
     letters = fitted.points.letters
     holdouts, refused = [], []
