@@ -45,7 +45,7 @@ def main() -> None:
     )
     path = write_report(study, contrast(study, say=print), arguments.out)
     laws, flags = list(study.each()), sum(len(law.fit.flags) for law in study.each())
-    print(f"{len(laws)} laws, {flags} flags, {len(study.missing)} cells without a law: {path}")
+    print(f"{len(laws)} laws, {flags} flags, {len(study.missing)} left out: {path}")
 
 
 def _delta(text: str) -> float | Literal["auto"]:

@@ -129,6 +129,26 @@ def test_the_report_calls_runs_done_and_converged_only_where_the_table_does(chan
     assert text in path.read_text()
 
 
+def test_the_report_tells_probes_apart_and_says_what_a_mean_is_over(tmp_path):
+    made = []
+    for i, size in enumerate(np.geomspace(2e4, 2e8, 9)):
+        own = {"n_params": float(size), "eval_group": "ood_unseen", "metric": "ne", "probe": "linear", "probe_n": 500}
+        value = float((0.3 + 3 * size**-0.25) * np.exp(0.003 * np.cos(7 * i)))
+        made += [
+            row(f"r{i}", eval_id=task, value=value, probe_dim=dim, **own)
+            for task in ("mi", "age")
+            for dim in (None, 128)
+        ]
+    study = analyse(RunTable.from_rows(made), num_replicates=5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ecg_hf.scaling.report.draw_study", lambda study, contrasts, folder: {})
+        text = write_report(study, Contrasts([], [], []), tmp_path).read_text()
+    titles = [line for line in text.splitlines() if line.startswith("## ne of")]
+    assert len(titles) == len(set(titles)) == 6
+    assert "linear probe on 500 records, 128 features\n\nMean over age + mi.\n" in text
+    assert text.count("**resnet sl supervised, mi**: of N alone") == 1
+
+
 def test_every_figure_in_the_report_is_there_and_the_other_way_round(folder):
     pytest.importorskip("matplotlib")
     text = (folder / "report.md").read_text()
@@ -166,7 +186,7 @@ def test_a_cell_that_varies_in_size_alone_gets_a_law_of_size_and_the_report_says
     assert law.fit.points.letters == ("N",) and "different values of D, got 1" in law.why
     assert len(study.missing) == 1 and study.missing[0].startswith("cnn sl supervised")
     text = write_report(study, contrast(study), tmp_path).read_text()
-    assert "**no law**: cnn" in text and "of N alone" in text
+    assert "**left out**: cnn" in text and "of N alone" in text
 
 
 def test_a_law_of_records_alone_is_never_written_as_one_of_size(tmp_path):

@@ -270,6 +270,7 @@ def _loss_name(row: RunRow) -> str:
     """In distribution, each objective has a loss of its own, whose values must not meet those of another."""
     own = f" ({row.objective or row.paradigm})" if row.eval_group == "id" else ""
     probe = "" if row.probe == "none" else f", {row.probe} probe" + (f" on {row.probe_n:g}" if row.probe_n else "")
+    probe += f", {row.probe_dim:g} features" if row.probe_dim else ""
     return f"{row.metric} of {row.eval_id}{own}{probe}"
 
 

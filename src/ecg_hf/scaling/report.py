@@ -179,14 +179,15 @@ def _report(study: Study, contrasts: Contrasts, figures: dict[str, list[str]]) -
 
 def _flags(study: Study) -> str:
     """Lists every flag once, the gravest first, with the laws that have it."""
-    lines = [f"- **no law**: {text}" for text in study.missing]
-    lines += [f"- **{law.name}, {law.evaluation[0]}**: {law.why}" for law in study.each() if law.why != VARIED]
+    lines = [f"- **left out**: {text}" for text in study.missing]
+    reasons = [f"- **{law.name}, {law.evaluation[0]}**: {law.why}" for law in study.each() if law.why != VARIED]
+    lines += dict.fromkeys(reasons)  # of several probes there is one
     places: dict[str, dict[str, list[str]]] = {}
     for law in study.each():
         for flag in law.fit.flags:
             places.setdefault(flag, {}).setdefault(law.name, []).append(str(law.evaluation[0]))
     for flag in sorted(places, key=lambda flag: not flag.startswith(GRAVE)):
-        where = "; ".join(f"{cell} ({', '.join(names)})" for cell, names in places[flag].items())
+        where = "; ".join(f"{cell} ({', '.join(dict.fromkeys(names))})" for cell, names in places[flag].items())
         lines.append(f"- **{flag}**: {where}")
     head = "\n".join(lines) or "No fit is unstable, at a bound or unidentified."
     return f"{head}\n\n{_state(study)}"
@@ -208,8 +209,11 @@ def _evaluation(evaluation: Evaluation, laws: list[CellLaw], figures: list[str])
     title = f"## {evaluation[2]} of {evaluation[0]} ({evaluation[1]})"
     if evaluation[3] != "none":
         title += f", {evaluation[3]} probe" + (f" on {evaluation[4]:g} records" if evaluation[4] else "")
+        title += f", {evaluation[5]:g} features" if evaluation[5] else ""
+    tasks = laws[0].table.rows[0].task if str(evaluation[0]).startswith("macro ") else None
     return [
         title,
+        f"Mean over {tasks}." if tasks else "",
         _formulas(laws),
         laws_table(laws),
         *figures,

@@ -83,7 +83,7 @@ class Study:
     Args:
         table: All rows.
         laws: By evaluation and cell.
-        missing: Why a cell has no law on an evaluation.
+        missing: Why a cell has no law on an evaluation, and what a mean over tasks leaves out.
         num_replicates: Of each bootstrap.
         seed: Of the bootstraps.
         form: Of the law that was asked for.
