@@ -6,27 +6,29 @@ python scripts/sweep.py scripts/grids/study-b.yaml OUT --list
 
 The same command, stopped or killed anywhere and run again, does what is left: finished runs are not touched, broken
 ones go on from their last checkpoint, failed ones begin again. OUT/runs.jsonl, which scripts/fit_scaling.py reads, is
-made anew of the finished runs each time; OUT/logs has what each run said.
+made anew each time and names the runs that failed or are not done; OUT/logs has what each run said.
 """
 
 import argparse
 import os
+import re
 import signal
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TQDM_MININTERVAL", "60")  # seconds: a log is no terminal
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 
-from ecg_hf.arguments import parse_fields
 from ecg_hf.errors import EcgError
 from ecg_hf.listing import make_table
 from ecg_hf.sweeps.grid import read_grid
 from ecg_hf.sweeps.model_size import count_flops, measure
 from ecg_hf.sweeps.sweep import Sweep
 from ecg_hf.sweeps.table import TABLE
+from ecg_hf.sweeps.training_job import TrainingJob, count_crops
 
 
 def parse() -> Namespace:
@@ -42,46 +44,79 @@ def parse() -> Namespace:
     return parser.parse_args()
 
 
+def parse_settings(words: Sequence[str]) -> dict[str, Any]:
+    """Reads Slurm settings, each name=value: text but for whole numbers, true and false.
+
+    YAML would take 24:00:00 for 86400, and the account 0123 for 83.
+    """
+    known: dict[str, Any] = {"true": True, "false": False}
+    settings = {}
+    for word in words:
+        name, separator, value = word.partition("=")
+        if not (name and separator):
+            raise ValueError(f"a Slurm setting must be name=value, got {word!r}; write for example partition=gpu")
+        whole = re.fullmatch("0|[1-9][0-9]*", value, re.ASCII)
+        settings[f"slurm_{name}"] = int(value) if whole else known.get(value, value)
+    return settings
+
+
 def list_runs(sweep: Sweep) -> str:
-    """Lists the runs with size and compute, and what all of them take together."""
-    rows, total = [["run", "N", "steps", "FLOP", "state"]], 0.0
-    for point, job in sweep.jobs().items():
-        arguments, size = job.arguments, measure(job.arguments)
-        crops = arguments.max_steps * arguments.batch_size * arguments.gradient_accumulation_steps
-        flops = 3.0 * count_flops(arguments) * crops
-        total += flops
-        state = "done" if job.done() else ""
-        rows.append([point.run_id, f"{size.n_params:,}", str(arguments.max_steps), f"{flops:.2e}", state])
-    return f"{make_table(rows)}{len(rows) - 1} runs, at most {total:.2e} FLOP"
+    """Lists the runs with size and compute, and what all of them and the trials of learning rates take together."""
+    rules, trials = sweep.rules(), sweep.trials()
+    jobs = sweep.jobs(rules)
+    rows = [["run", "N", "steps", "FLOP", "state"]]
+    for point, job in jobs.items():
+        state = "rate not known" if rules is None else "done" if job.done() else ""
+        size = measure(job.arguments)
+        rows.append(
+            [point.run_id, f"{size.n_params:,}", str(job.arguments.max_steps), f"{training_flops(job):.2e}", state]
+        )
+    total, tried = sum(map(training_flops, jobs.values())), sum(map(training_flops, trials))
+    text = f"{make_table(rows)}{len(jobs)} runs, at most {total:.2e} FLOP"
+    if not trials:
+        return text
+    before = f"{len(trials)} trials of learning rates ({sum(trial.done() for trial in trials)} done)"
+    return f"{text}; before them {before}, at most {tried:.2e} FLOP; together {total + tried:.2e} FLOP"
+
+
+def training_flops(job: TrainingJob) -> float:
+    """Counts what all steps of a run take; a backward pass costs twice its forward pass."""
+    return 3.0 * count_flops(job.arguments) * job.arguments.max_steps * count_crops(job.arguments)
 
 
 def stop(*_: Any) -> None:
-    """Lets SIGTERM end a sweep as Ctrl-C does."""
+    """Ends a sweep as Ctrl-C does."""
     raise KeyboardInterrupt
+
+
+def heed_signals() -> None:
+    """Lets SIGTERM, and a terminal that closes, end a sweep as Ctrl-C does; what nohup ignores stays ignored."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
 
 
 def main() -> int:
     """Runs the sweep and says where its table is and what failed."""
     arguments = parse()
-    settings = {f"slurm_{name}": value for name, value in parse_fields(arguments.slurm).items()}
-    sweep = Sweep(
-        read_grid(arguments.grid),
-        arguments.out,
-        workers=arguments.workers,
-        threads=arguments.threads,
-        cluster=arguments.cluster,
-        settings=settings,
-    )
-    if arguments.list:
-        print(list_runs(sweep))
-        return 0
-    signal.signal(signal.SIGTERM, stop)
+    heed_signals()
     try:
+        sweep = Sweep(
+            read_grid(arguments.grid),
+            arguments.out,
+            workers=arguments.workers,
+            threads=arguments.threads,
+            cluster=arguments.cluster,
+            settings=parse_settings(arguments.slurm),
+        )
+        if arguments.list:
+            print(list_runs(sweep))
+            return 0
         failed = sweep.run()
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
-    except (EcgError, ValueError, FloatingPointError) as error:
+    except (EcgError, ValueError, KeyError, FloatingPointError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
     print(f"run table: {arguments.out / TABLE}")

@@ -55,12 +55,13 @@ SHARED = {
 CHAINS = {
     "scaling": (
         "law power_laws kaplan saturating repeated broken shifted laws descent rows reading runs points result fitting "
-        "intervals profiles choice flops multipliers joint crossing bottleneck orthogonal loss_to_loss transfer "
-        "frontier design comparison macro cell_fit study contrasts plots comparison_plots tables figures report"
+        "intervals profiles choice flops multipliers ladder joint crossing bottleneck orthogonal loss_to_loss paired "
+        "transfer frontier design comparison macro cell_fit study contrasts plots comparison_plots comparison_numbers "
+        "tables figures report"
     ).split(),
     "sweeps": (
         "job evaluation points grid model_size scores logistic in_distribution probes training_job rates data_job "
-        "table processes cluster display sweep"
+        "amounts table processes cluster display sweep"
     ).split(),
 }
 ROOT = Path(ecg_hf.__file__).parent

@@ -57,3 +57,20 @@ def test_nothing_is_left_behind(backbone):
     statistics = [norm.running_mean.clone() for norm in norms_of(backbone)]
     regather(backbone, [])
     assert all(torch.equal(norm.running_mean, old) for norm, old in zip(norms_of(backbone), statistics, strict=True))
+
+
+def test_statistics_can_be_those_of_signals_of_which_a_pair_hides_something():
+    kind = PAIRS["resnet-masked"]
+    torch.manual_seed(0)
+    pair = kind(kind.config_class(**kind.backbone_class.sizes["20k"])).eval()
+    batches = [torch.randn(8, 12, 256) for _ in range(3)]
+    seen = []
+    norm = norms_of(pair.backbone)[0]
+    handle = norm.register_forward_hook(lambda module, args, output: seen.append(args[0]))
+    regather(pair.backbone, batches, pair)
+    handle.remove()
+    torch.testing.assert_close(norm.running_mean, torch.stack([each.mean(dim=(0, 2)) for each in seen]).mean(dim=0))
+    hidden = [norm.running_var.clone() for norm in norms_of(pair.backbone)]
+    regather(pair.backbone, batches)
+    assert hidden[0].mean() < 0.8 * norms_of(pair.backbone)[0].running_var.mean()  # half of each signal was flat
+    assert not pair.training

@@ -1,3 +1,4 @@
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -32,6 +33,13 @@ def test_every_evaluation_asks_for_labels_that_its_corpus_has(sweep):
         task = load(TASKS, evaluation.task)
         assert set(evaluation.labels) <= set(load(CORPORA, task.corpus).label_sets[task.label_set])
         assert task.corpus == "synthetic" or evaluation.data_dir
+
+
+def test_what_a_grid_says_of_its_number_of_runs_and_trials_is_so(sweep):
+    (header, *_) = (FOLDER / f"{sweep.folder.name[:-1]}.yaml").read_text().partition("arguments:")
+    said = {kind: int(number) for number, kind in re.findall(r"(\d+)\s(?:#\s)?(runs|trials)\b", header)}
+    counted = {"runs": len(sweep.grid.points()), "trials": len(sweep.trials())}
+    assert said == {kind: counted[kind] for kind in said} and ("trials" in said) == (counted["trials"] > 0)
 
 
 def cells_of(name):

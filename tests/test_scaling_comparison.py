@@ -11,8 +11,9 @@ from ecg_hf.scaling.flops import FlopsModel
 from ecg_hf.scaling.frontier import frontier
 from ecg_hf.scaling.intervals import bootstrap
 from ecg_hf.scaling.joint import joint_multiplier
+from ecg_hf.scaling.ladder import grid_multiplier
 from ecg_hf.scaling.laws import get
-from ecg_hf.scaling.multipliers import compute_multiplier, exponent_ratio, grid_multiplier, iso_loss
+from ecg_hf.scaling.multipliers import compute_multiplier, exponent_ratio, iso_loss
 from ecg_hf.scaling.points import gather
 from ecg_hf.scaling.runs import RunTable
 
@@ -140,11 +141,22 @@ def test_the_grid_multiplier_is_read_off_the_runs():
         gather({"N": n, "D": d, "L": 10 * (d / factor) ** -0.3}, get("chinchilla"), None, None) for factor in (1, 4)
     ]
     found = grid_multiplier(*both)
-    # the smallest amount there is caps the ratio of the smaller runs
-    assert sorted(step[2] for step in found.steps) == [1, 1, 2, 2, 4, 4, 4, 4]
-    assert found.median.value == 3 and "8 runs matched, 0 not" in str(found.median)
+    # the two smallest runs of each size only say that their ratio is at least that to the smallest amount there is
+    assert [step[2] for step in found.steps] == [4] * 4 and sorted(found.at_least) == [1, 1, 2, 2]
+    assert found.median.value == 4
+    assert str(found.median).endswith("4 runs matched, resolution of the trained grid; 4 more say at least 1 to 2")
     back = grid_multiplier(*both[::-1])
-    assert [step[2] for step in back.steps] == [0.25] * 4 and back.num_unmatched == 4
+    assert [step[2] for step in back.steps] == [0.25] * 4 and sorted(back.at_most) == [0.5, 0.5, 1, 1]
+
+
+def test_the_ends_of_the_ladder_do_not_pull_the_grid_multiplier():
+    n, d = (each.ravel() for each in np.meshgrid([1e4, 1e6], 1e3 * 2.0 ** np.arange(7)))
+    # between two rungs, so that no loss of one cell is equal to one of the other
+    both = [gather({"N": n, "D": d, "L": 10 * (d / f) ** -0.3}, get("chinchilla"), None, None) for f in (1, 15)]
+    found = grid_multiplier(*both)
+    assert found.median.value == 8 and len(found.steps) == 6 and max(found.at_least) == 8
+    none = grid_multiplier(gather({"N": n * 2, "D": d, "L": d**-0.3}, get("chinchilla"), None, None), both[1])
+    assert none.num_unpaired == 14 and np.isnan(none.median.value) and "14 have no partner" in none.bounds
 
 
 def test_a_crossing_is_where_the_laws_are_equal():
@@ -164,6 +176,29 @@ def test_a_crossing_has_an_interval_that_may_be_open():
     shy = LAW | {"A": 3.15, "alpha": 0.2506}  # crosses far beyond the data, so only some replicates do
     uncertain = crossover(*pair(0.01, shy))
     assert uncertain.low == 0 or np.isinf(uncertain.high)
+
+
+def test_replicates_that_cross_the_other_way_do_not_support_a_crossing():
+    def alike(seed):
+        return crossover(*(bootstrap(fitting.fit(columns(0.01, 2 * seed + k)), 100, seed=k) for k in (0, 1)))
+
+    # two cells of one law: which of them overtakes is chance, so replicates go both ways
+    found = [alike(seed) for seed in range(6)]
+    assert max(each.share_opposite for each in found) > 0.1
+    assert all(each.share_crossing + each.share_opposite <= 1 for each in found)
+    assert "cross this way" in str(next(each for each in found if each.value > 0))
+    back = crossover(*pair(0.01, LAW | {"A": 15.0, "alpha": 0.40})[::-1])
+    assert back.share_opposite == 0 and back.share_crossing > 0.9
+
+
+def test_a_share_and_an_interval_count_one_direction():
+    from ecg_hf.scaling.crossing import _of_replicates
+
+    places = np.log([10.0, 20.0, 30.0, 900.0, np.nan])
+    crosses = np.array([True, True, True, True, False])
+    low, high, share, opposite = _of_replicates(places, crosses, np.array([True, True, True, False, True]))
+    assert (share, opposite) == (0.6, 0.2)
+    assert low == 0 and high == pytest.approx(30)
 
 
 def test_laws_that_do_not_cross_say_none():
@@ -217,6 +252,16 @@ def test_a_frontier_far_beyond_the_data_is_refused_unless_asked():
     assert frontier(fit, 6.0, [1e22], extrapolate=True).extrapolated[0]
 
 
+def test_examples_that_are_the_same_for_every_run_buy_size_alone():
+    fit = fitting.fit(columns())
+    found = frontier(fit, 6.0, [6e13], examples=1e7, max_data=345_000)
+    assert found.size[0] == pytest.approx(1e6) and found.loss[0] == pytest.approx(loss(1e6, 345_000), rel=1e-6)
+    with pytest.raises(ValueError, match="say in max_data how many exist"):
+        frontier(fit, 6.0, [6e13], examples=1e7)
+    with pytest.raises(ValueError, match="must rise with N"):
+        frontier(fit, FlopsModel(np.array([1e4, 1e5]), np.array([2.0, 1.0])), [1.0], examples=1.0, max_data=1e5)
+
+
 def test_a_frontier_has_intervals_from_replicates(cells):
     found = frontier(cells[0], 6.0, [1e12], extrapolate=True)
     assert found.size_low[0] < found.size[0] < found.size_high[0]
@@ -244,6 +289,8 @@ def test_a_small_budget_drops_the_largest_sizes_and_says_so():
     assert len({run.size for run in found.runs}) + len(found.dropped) == 9
     with pytest.raises(ValueError, match="a law of N needs 4 sizes, which cost"):
         plan(1e10, "resnet")
+    with pytest.raises(ValueError, match=r"a law of N needs 4 sizes, got 3 \(a, b, c\)"):
+        plan(1e20, "s4", sizes=[("a", 1e4, 1e6), ("b", 1e5, 1e7), ("c", 1e6, 1e8)])
     with pytest.raises(ValueError, match="family must be one of resnet, transformer"):
         plan(1e20, "mamba")
     own = plan(1e20, "s4", sizes=[(str(n), n, 500 * n) for n in (1e4, 1e5, 1e6, 1e7)], num_records=1000, epochs=2)

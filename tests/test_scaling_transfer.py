@@ -6,6 +6,7 @@ from ecg_hf.scaling import fitting
 from ecg_hf.scaling.intervals import bootstrap
 from ecg_hf.scaling.laws import get
 from ecg_hf.scaling.loss_to_loss import collapse_test, fit_losses, relate
+from ecg_hf.scaling.paired import TOLERANCE, pair_up
 from ecg_hf.scaling.transfer import (
     DEFINITIONS,
     effective_data_transferred,
@@ -151,6 +152,32 @@ def test_every_reading_of_transfer_efficiency_has_a_name_and_a_function():
     }  # fmt: skip
 
 
+def cell(k=1.0, kappa=1.0, e_y=0.05, scale=1.0, order=None, noise=0.0, seed=0):
+    """A cell whose loss is a shifted power of that of the Kaplan law, with sizes of its own."""
+    n, d = design()
+    x = get("kaplan").predict(KAPLAN, n, d)
+    y = (e_y + k * (x - KAPLAN["E"]) ** kappa) * np.exp(noise * np.random.default_rng(seed).normal(size=30))
+    keep = np.arange(30) if order is None else order
+    return {"N": n[keep] * scale, "D": d[keep], "L": y[keep]}
+
+
+def test_partners_are_the_runs_of_like_size_whatever_their_order_and_what_has_none_is_left_out():
+    order = np.random.default_rng(0).permutation(30)[:27]
+    boots = [bootstrap(fitting.fit(data, "kaplan"), 20) for data in (cell(e_y=0.1), cell(1.4, 0.8, 0.2, 1.1, order))]
+    first, second = pair_up(*boots)
+    assert first.fit.num_points == second.fit.num_points == 27
+    np.testing.assert_array_equal(first.fit.points.inputs[1], second.fit.points.inputs[1])
+    np.testing.assert_allclose(1.1 * first.fit.points.inputs[0], second.fit.points.inputs[0])
+    np.testing.assert_array_equal(first.counts, second.counts)
+    found = relate(first, second, TOLERANCE)
+    assert found.params["kappa"] == pytest.approx(0.8, rel=1e-3) and found.params["K"] == pytest.approx(1.4, rel=1e-2)
+    assert collapse_test(first, second, TOLERANCE).kappa_n.value == pytest.approx(0.8, rel=1e-3)
+    with pytest.raises(ValueError, match="of the same runs in the same order"):
+        relate(first, second)
+    with pytest.raises(ValueError, match="has N and D like one of"):
+        pair_up(boots[0], bootstrap(fitting.fit(cell(scale=1.7), "kaplan"), 2))
+
+
 def test_the_elasticity_of_a_power_law_is_its_exponent():
     x = np.geomspace(0.1, 1, 30)
     found = elasticity(x, 3 * x**0.7)
@@ -159,6 +186,35 @@ def test_the_elasticity_of_a_power_law_is_its_exponent():
     assert noisy.low < 0.7 < noisy.high
     with pytest.raises(ValueError, match="needs at least 4 pairs"):
         elasticity(x[:3], x[:3])
+
+
+def test_the_elasticity_of_a_loss_that_rises_as_the_other_falls_is_negative():
+    x = np.geomspace(0.1, 1, 30)
+    assert elasticity(x, 3 * x**-0.7).value == pytest.approx(-0.7)
+    noise = np.random.default_rng(0).normal(size=(2, 40))
+    unrelated = elasticity(*np.exp(0.1 * noise))
+    assert unrelated.low < 0 < unrelated.high
+
+
+def test_the_elasticity_is_that_of_the_runs_whatever_their_order_and_without_noise_of_the_grouping():
+    x, y = losses(0.02)
+    shuffled = np.random.default_rng(1).permutation(30)
+    assert elasticity(x[shuffled], y[shuffled]).value == pytest.approx(elasticity(x, y).value)
+    order = np.argsort(x)
+    ends = order[:6], order[-6:]
+    slope = np.subtract(*(np.log(y[each]).mean() for each in ends)) / np.subtract(
+        *(np.log(x[each]).mean() for each in ends)
+    )
+    assert elasticity(x, y).value == pytest.approx(slope)
+
+
+def test_the_elasticity_draws_seeds_of_one_configuration_together():
+    x, y = losses(0.02)
+    thrice = [np.repeat(each, 3) for each in (x, y)]
+    apart, together = (elasticity(*thrice, clusters=each) for each in (None, np.repeat(np.arange(30), 3)))
+    once = elasticity(x, y)
+    assert (together.low, together.high) == pytest.approx((once.low, once.high))
+    assert apart.high - apart.low < 0.75 * (once.high - once.low)
 
 
 def test_data_multiplier_and_transferred_data_equal_their_closed_forms():

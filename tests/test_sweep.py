@@ -206,7 +206,7 @@ def test_a_run_whose_process_dies_or_that_goes_wrong_is_named_and_the_others_are
     thread.join()
     assert failed[MASKED].startswith("its process ended with signal 9; see ")
     assert "FloatingPointError: the gradient was not finite" in failed[MASKED.replace("masked", "broken")]
-    assert len(failed) == 2 and (sweep.folder / "runs.jsonl").read_text() == ""
+    assert len(failed) == 2 and [row["status"] for row in rows_of(sweep.folder)] == ["failed", "failed"]
     assert list(sweep.run()) == [MASKED.replace("masked", "broken")]
     assert "1 of 2 done, 0 running, 1 failed" in sweep.stream.getvalue()
 
@@ -287,3 +287,29 @@ def wait_for(condition):
     while not condition():
         assert time.monotonic() < ends
         time.sleep(0.02)
+
+
+def test_batch_norms_do_not_favour_a_backbone_without_them(tmp_path):
+    """A run leaves statistics of whole signals in its model, which are not those that its own loss is made with."""
+    from transformers import AutoModelForPreTraining
+
+    from ecg_hf.batch_norms import regather
+    from ecg_hf.runs import make_crops, make_extractor, open_corpora, open_split
+    from ecg_hf.sweeps.in_distribution import tiles_of_patients
+
+    grid = only("masked", families={"resnet": {}}, evaluations=GRID["evaluations"][:1])
+    sweep = sweep_of(tmp_path / "out", grid)
+    assert sweep.run() == {}
+    (row,), (job,) = rows_of(sweep.folder), sweep.jobs().values()
+    pair = AutoModelForPreTraining.from_pretrained(job.folder).eval()
+    (corpus,) = open_corpora(job.arguments)
+    train, test = (open_split(corpus, name, make_extractor(job.arguments)) for name in ("train", "test"))
+    signals = [signal for signal, _ in tiles_of_patients(test, 250)]
+
+    def loss():
+        return np.average([pair(signal).loss.item() for signal in signals], weights=[len(signal) for signal in signals])
+
+    as_saved = loss()
+    crops = [batch["signal"] for batch in make_crops(job.arguments, [train]).first_batches(20, 16)]
+    regather(pair.backbone, crops, pair)
+    assert abs(row["value"] - loss()) < 0.3 * abs(row["value"] - as_saved) and abs(row["value"] / as_saved - 1) > 3e-3

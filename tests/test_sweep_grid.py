@@ -75,7 +75,20 @@ def test_arguments_come_from_the_grid_then_the_family_the_objective_and_the_size
         ({"evaluations": [PROBE, PROBE]}, r"each evaluation needs a name of its own, got \['p'\] twice"),
         ({"evaluations": [PROBE | {"group": "ood_unseen"}]}, r"p is of the group ood_unseen, .*\['PVC'\] are not"),
         ({"evaluations": [PROBE | {"labels": ["PVC", "LAD"]}]}, r"its labels \['LAD'\] are not"),
+        ({"evaluations": [PROBE | {"group": "ood_unseen", "labels": []}]}, r"of its labels \['AFIB', 'PVC'\] are not"),
+        ({"evaluations": [PROBE | {"labels": []}]}, r"p is of the group ood_seen, .*'NORM', .* are not"),
         ({"learning_rates": {"rates": [1e-3], "sizes": ["2m"]}}, "the grid has no '2m' among its sizes"),
+        ({"learning_rates": {"rates": 1e-3, "sizes": ["20k"]}}, "rates of learning_rates must be a list, got 0.001"),
+        ({"runs": [{"fractions": 0.5}]}, r"fractions of a block of runs must be a list, got 0.5; write \[0.5\]"),
+        ({"runs": [{"seeds": 3}]}, "seeds of a block of runs must be a list, got 3"),
+        ({"runs": [{"sizes": "20k"}]}, "sizes of a block of runs must be a list, got '20k'"),
+        ({"evaluations": [PROBE | {"probe_sizes": 500}]}, "probe_sizes of an evaluation 'p' must be a list, got 500"),
+        ({"evaluations": 3}, "evaluations of grid.yaml must be a list, got 3"),
+        ({"families": "resnet"}, "families of grid.yaml must be a list, got 'resnet'"),
+        ({"sizes": {"20k": {"model_fields": "dropout=0"}}}, "model_fields of 20k of sizes must be a list, got 'dr"),
+        ({"objectives": {"supervised": {"labels": "AFIB"}}}, "labels of supervised of objectives must be a list"),
+        ({"shares": {0.25: {"max_steps": 9}}}, r"shares names \[0.25\], which no run has; choose from \[1.0\]"),
+        ({"runs": [{"design": "wide"}]}, r"a law of N needs 4 sizes, got 2 \(20k, 63k\)"),
     ],
 )
 def test_a_grid_that_cannot_be_meant_is_refused(tmp_path, changes, message):
@@ -102,6 +115,30 @@ def test_a_model_is_measured_as_it_is_built(tmp_path):
             count for name, count in counts.items() if name.startswith("backbone.stem.")
         )
         assert count_flops(arguments) == pair.backbone.forward_flops(600)
+
+
+def test_a_share_of_the_trials_alone_may_have_arguments_of_its_own(tmp_path):
+    tried = {"rates": [1e-3], "sizes": ["20k"]}
+    grid = grid_of(tmp_path, runs=[{"fractions": [0.5]}], shares={1: {"max_steps": 9}}, learning_rates=tried)
+    assert grid.shares == {1.0: {"max_steps": 9}}
+
+
+def test_all_labels_of_a_rule_are_not_unseen_by_what_learned_all_of_them(tmp_path):
+    rule = {"task": "sph", "labels": []}
+    learned = {"supervised": {"task": "sph"}}
+    grid_of(tmp_path, objectives=learned, evaluations=[PROBE | rule])
+    with pytest.raises(ValueError, match=r"p is of the group ood_unseen, .*supervised learns all labels"):
+        grid_of(tmp_path, objectives=learned, evaluations=[PROBE | rule | {"group": "ood_unseen"}])
+
+
+def test_a_head_is_counted_if_the_labels_that_a_rule_would_find_are_named(tmp_path):
+    grid = grid_of(tmp_path, objectives={"supervised": {"task": "sph"}})
+    arguments = grid.arguments_of(Point("patches", "supervised", "20k", 1.0, 0), tmp_path)
+    without, named = measure(arguments), measure(replace(arguments, labels=["a", "b", "c"]))
+    other = measure(replace(arguments, labels=["a", "b", "c", "d"]))
+    per_label = other.n_params_total - named.n_params_total
+    assert named.n_params == without.n_params == without.n_params_total
+    assert named.n_params_total == without.n_params_total + 3 * per_label and per_label > 1
 
 
 def test_an_evaluation_is_plain_values(tmp_path):

@@ -1,11 +1,15 @@
 import io
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
+from ecg_hf.errors import EcgCheckpointError, EcgCollapseError
+from ecg_hf.sweeps import training_job
 from ecg_hf.sweeps.grid import read_grid
 from ecg_hf.sweeps.model_size import measure
 from ecg_hf.sweeps.rates import all_trials, find_rule, make_trials
@@ -88,25 +92,63 @@ def test_the_rule_does_not_leave_the_rates_that_were_tried(tmp_path):
     assert find_rule(trials).rate("2m", 10**9) == (1e-4, True)
 
 
-def test_a_rate_that_diverged_is_the_worst_and_not_tried_again(tmp_path):
+def test_a_run_of_another_number_of_crops_per_step_is_not_taken_for_this_one(tmp_path):
+    sweep = sweep_of(tmp_path / "out")
+    trials = make_trials(sweep.grid, sweep.folder)[CELL]
+    pretend(trials, {"20k": 3e-3, "632k": 3e-4})
+    trial = trials["20k"][3e-3][0]
+    assert trial.done()
+    shared = replace(trial.arguments, batch_size=2, gradient_accumulation_steps=2)
+    assert replace(trial, arguments=shared).done()
+    message = "was made with crops_per_step=4, the grid now says 6"
+    with pytest.raises(ValueError, match=message):
+        replace(trial, arguments=replace(shared, batch_size=3)).done()
+    run = json.loads((trial.folder / "run.json").read_text())
+    (trial.folder / "run.json").write_text(json.dumps(run | {"steps": 2, "examples_seen": 16}))
+    with pytest.raises(ValueError, match="was made with crops_per_step=8, the grid now says 4"):
+        trial.done()  # two processes shared it
+
+
+def diverge(trial, monkeypatch, error):
+    """Lets the training of a trial end with an error."""
+
+    def pretrain(arguments):
+        raise error
+
+    monkeypatch.setattr(training_job, "pretrain", pretrain)
+    with pytest.raises(type(error)):
+        trial.do()
+
+
+def test_a_rate_that_diverged_is_the_worst_and_not_tried_again(tmp_path, monkeypatch):
     sweep = sweep_of(tmp_path / "out")
     trials = make_trials(sweep.grid, sweep.folder)[CELL]
     pretend(trials, {"20k": 1e-2, "632k": 3e-4})
     diverged = trials["20k"][1e-2][0]
     (diverged.folder / "run.json").unlink()
+    diverge(diverged, monkeypatch, EcgCheckpointError("the disk is full"))
     assert not diverged.done()
-    diverged.error.parent.mkdir()
-    diverged.error.write_text("EcgCheckpointError: the disk is full\n")
-    assert not diverged.done()
-    diverged.error.write_text("FloatingPointError: the gradient was not finite\n")
+    diverge(diverged, monkeypatch, FloatingPointError("the gradient was not finite"))
     assert diverged.done()
     rule = find_rule(trials)
     assert rule.best["20k"] == 3e-3 and rule.losses["20k"][-1] == (1e-2, None)
     for tried in trials["20k"].values():
         for trial in tried:
-            trial.error.write_text("FloatingPointError: the gradient was not finite\n")
+            (trial.folder / "run.json").unlink(missing_ok=True)
+            diverge(trial, monkeypatch, EcgCollapseError("representations have collapsed"))
     with pytest.raises(FloatingPointError, match="diverged at every rate that was tried for 20k"):
         find_rule(trials)
+
+
+def test_that_a_rate_diverged_is_known_of_its_arguments_only_and_forgotten_with_its_folder(tmp_path, monkeypatch):
+    sweep = sweep_of(tmp_path / "out")
+    (trial, *_) = all_trials(make_trials(sweep.grid, sweep.folder))
+    diverge(trial, monkeypatch, FloatingPointError("the gradient was not finite"))
+    for name, value in (("weight_decay", 0.5), ("batch_size", 9), ("max_nonfinite_steps", 3)):
+        with pytest.raises(ValueError, match=rf"was made with (crops_per_step=4|{name}=.*), the grid now says {value}"):
+            replace(trial, arguments=replace(trial.arguments, **{name: value})).done()
+    shutil.rmtree(trial.folder)
+    assert not trial.done()
 
 
 def test_a_sweep_tries_rates_first_and_says_in_its_table_what_it_used(tmp_path):

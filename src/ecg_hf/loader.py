@@ -74,6 +74,11 @@ class MixedCrops(Dataset[dict[str, Any]]):
         batch = {"signal": signals} | ({"labels": labels} if labels else {})
         return {name: torch.from_numpy(_put_back(parts, corpora)) for name, parts in batch.items()}
 
+    def first_batches(self, number: int, size: int) -> Iterator[dict[str, Tensor]]:
+        """Yields the first batches of a run, of so many crops each, the same in every process."""
+        for index in range(number):
+            yield self.__getitems__(list(range(index * size, (index + 1) * size)))
+
 
 def _put_back(parts: list[NDArray[Any]], corpora: NDArray[np.int64]) -> NDArray[Any]:
     """Joins what was read corpus by corpus in the order of the positions."""

@@ -90,20 +90,13 @@ def open_run(arguments: PretrainingArguments) -> OpenRun:
     train = [split for split, _ in opened]
     # labels are counted before patients are left out: every share of them has the same outputs
     task = task and choose_labels(resolve_labels(task, corpora, train), arguments.labels)
-    train = [_share(split, arguments) for split in train]
+    crops = make_crops(arguments, train, task)
     validation = [split.select(range(min(len(split), arguments.max_validation_records))) for _, split in opened]
     set_seed(arguments.seed)
     trainer = Pretrainer(
         arguments,
         make_pair(arguments, task),
-        MixedCrops(
-            train,
-            num_samples,
-            arguments.seed,
-            weights=list(arguments.corpus_weights) or None,
-            sample_by=arguments.sample_by,
-            targets=_targets(train, task),
-        ),
+        crops,
         MixedCrops(validation, num_samples, arguments.seed, targets=_targets(validation, task)),
     )
     return OpenRun(trainer, extractor, corpora, validation)
@@ -159,10 +152,25 @@ def open_split(corpus: EcgCorpus | BuiltCorpus, split: str, extractor: EcgFeatur
     return PreparedSplit(corpus, split, extractor, length)
 
 
-def _share(split: Split, arguments: PretrainingArguments) -> Split:
-    if arguments.fraction == 1:
-        return split
-    return split.select(share_of_patients(split, arguments.fraction, arguments.fraction_seed))
+def make_crops(arguments: PretrainingArguments, train: Sequence[Split], task: Task | None = None) -> MixedCrops:
+    """Gives the crops that a run is trained on, by their position.
+
+    Args:
+        arguments: Of the run.
+        train: Training split of each of its corpora, with all its patients.
+        task: What a supervised run learns.
+    """
+    if arguments.fraction < 1:
+        chosen = [share_of_patients(split, arguments.fraction, arguments.fraction_seed) for split in train]
+        train = [split.select(kept) for split, kept in zip(train, chosen, strict=True)]
+    return MixedCrops(
+        train,
+        round(arguments.crop_duration_s * arguments.sampling_rate),
+        arguments.seed,
+        weights=list(arguments.corpus_weights) or None,
+        sample_by=arguments.sample_by,
+        targets=_targets(train, task),
+    )
 
 
 def open_corpora(arguments: PretrainingArguments) -> list[EcgCorpus | BuiltCorpus]:

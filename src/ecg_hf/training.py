@@ -8,14 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate.utils import send_to_device
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from ecg_hf.accelerator import make_accelerator, require_same
 from ecg_hf.arguments import PretrainingArguments
-from ecg_hf.batch_norms import regather
+from ecg_hf.batch_norms import NUM_BATCHES, regather
 from ecg_hf.best_weights import BestWeights
 from ecg_hf.checkpoint_writer import CheckpointWriter
 from ecg_hf.checkpoints import MANIFEST, newest_checkpoint, remove_partial
@@ -34,7 +33,6 @@ from ecg_hf.step import StepReport, TrainStep
 from ecg_hf.validation import validation_loss
 
 PLOT_SECONDS = 60  # between two pictures of a run
-NORM_BATCHES = 32  # that the final statistics of batch norms come from
 logger = logging.getLogger(__name__)
 
 
@@ -98,7 +96,8 @@ class Pretrainer:
                 self._loop()
             self.accelerator.wait_for_everyone()
             pair = self._trained()
-        regather(pair.backbone, self._whole_batches(pair.device))
+        first = self.train.first_batches(min(NUM_BATCHES, self.state.step), self.arguments.batch_size)
+        regather(pair.backbone, (batch["signal"].to(pair.device) for batch in first))
         return pair
 
     def _loop(self) -> None:
@@ -216,12 +215,6 @@ class Pretrainer:
         pair.load_state_dict(weights)
         pair.to(self.accelerator.device)
         return pair
-
-    def _whole_batches(self, device: torch.device) -> Iterator[Tensor]:
-        """The first batches of the run, the same for all ranks."""
-        size = self.arguments.batch_size
-        for number in range(min(NORM_BATCHES, self.state.step)):
-            yield self.train.__getitems__(list(range(number * size, (number + 1) * size)))["signal"].to(device)
 
     def _start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,7 @@
 """Which form of law: by likelihood with a price on parameters, and by the largest runs, held out."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +26,8 @@ class Choice:
         loo: Root mean square of the log residuals of points left out one by one.
         delta_aicc: Distance to the least AICc of those compared.
         flags: Of the fit.
+        held_out: Root mean square error of the prediction of the largest runs from the others, by what made them the
+            largest; without those whose absence leaves too few runs for the form.
     """
 
     form: str
@@ -36,6 +37,7 @@ class Choice:
     loo: float
     delta_aicc: float
     flags: tuple[str, ...]
+    held_out: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,8 +97,21 @@ def compare(fits: Sequence[Fit]) -> list[Choice]:
         loo = float(np.sqrt(np.average(left_out_residuals(each) ** 2, weights=each.weights)))
         rows.append((each, size, likelihood + 2 * size + correction, likelihood + size * np.log(num), loo))
     least = min(row[2] for row in rows)
-    found = [Choice(f.form, size, aicc, bic, loo, aicc - least, f.flags) for f, size, aicc, bic, loo in rows]
+    found = [
+        Choice(each.form, size, aicc, bic, loo, aicc - least, each.flags, _largest_held_out(each))
+        for each, size, aicc, bic, loo in rows
+    ]
     return sorted(found, key=lambda row: row.aicc)
+
+
+def _largest_held_out(fit: Fit) -> dict[str, float]:
+    found = {}
+    for by in (f"largest {letter}" for letter in fit.points.letters):
+        try:
+            found[by] = float(np.sqrt(np.mean(holdout(fit, by).errors ** 2)))
+        except ValueError:
+            continue
+    return found
 
 
 def left_out_residuals(fit: Fit) -> Values:
@@ -110,7 +125,7 @@ def left_out_residuals(fit: Fit) -> Values:
 
 
 def holdout(fit: Fit, by: str = "largest N", num_values: int = 1) -> Holdout:
-    """Fits the runs that are not the largest and predicts those that are.
+    """Fits the runs that are not the largest, with the delta of the whole fit, and predicts those that are.
 
     Args:
         fit: Whose points and form are used.
@@ -129,13 +144,13 @@ def holdout(fit: Fit, by: str = "largest N", num_values: int = 1) -> Holdout:
 
 
 def _hold(fit: Fit, by: str, held: NDArray[np.bool_]) -> Holdout:
-    rest = _refit(fit, fit.points.take(~held), "auto" if np.isfinite(fit.delta) else fit.delta, fit.weights[~held])
+    rest = _refit(fit, fit.points.take(~held), fit.delta, fit.weights[~held])
     apart = fit.points.take(held)
     predicted = rest.predict(dict(zip(apart.letters, apart.inputs, strict=True)))
     return Holdout(by, rest, apart.inputs, apart.loss, predicted / apart.loss - 1)
 
 
-def _refit(fit: Fit, points: Points, delta: float | Literal["auto"], weights: Values | None = None) -> Fit:
+def _refit(fit: Fit, points: Points, delta: float, weights: Values | None = None) -> Fit:
     given = {name: fit.params[name] for name in fit.fixed}
     weights = fit.weights if weights is None else weights
     return fit_law(points, fit.form, x=points.letters, delta=delta, weights=weights, fix=given)

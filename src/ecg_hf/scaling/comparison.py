@@ -8,13 +8,12 @@ from ecg_hf.scaling.flops import FlopsModel
 from ecg_hf.scaling.frontier import Frontier, frontier
 from ecg_hf.scaling.intervals import Boot, Estimate, bootstrap
 from ecg_hf.scaling.joint import JointMultiplier, joint_multiplier
+from ecg_hf.scaling.ladder import GridMultiplier, grid_multiplier
 from ecg_hf.scaling.loss_to_loss import Collapse, LossToLoss, collapse_test, fit_losses, relate
 from ecg_hf.scaling.multipliers import (
-    GridMultiplier,
     IsoLoss,
     compute_multiplier,
     exponent_ratio,
-    grid_multiplier,
     iso_loss,
 )
 from ecg_hf.scaling.profiles import Profile, profile

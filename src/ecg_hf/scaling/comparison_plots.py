@@ -47,7 +47,7 @@ def plot_iso_loss(
         if joint is not None:
             value = joint.estimate.value
             panel.axhline(value, color=COLOURS[1], linewidth=1.2, linestyle="--", label=f"joint {value:.3g}")
-        panel.text(0.02, 0.02, remark, transform=panel.transAxes, fontsize=6, color=RED)
+        panel.text(0.02, 0.02, remark.replace("; ", "\n"), transform=panel.transAxes, fontsize=6, color=RED)
         panel.set(yscale="log", xlabel="loss", xlim=(curve.levels.max(), curve.levels.min()))
         at = ", ".join(f"{letter} = {value:.3g}" for letter, value in curve.at.items())
         panel.set_title(f"{curve.names[1]} over {curve.names[0]}{', ' + at if at else ''}", fontsize=7.5, loc="left")
@@ -68,6 +68,7 @@ def plot_loss_to_loss(
     sizes: Sequence[Values],
     collapses: Sequence[Collapse | None] | None = None,
     labels: tuple[str, str] = ("loss in distribution", "loss out of distribution"),
+    remarks: Sequence[Sequence[str]] | None = None,
 ) -> "Figure":
     """Draws one loss against another, runs coloured by size; runs of one size that leave the curve refuse it.
 
@@ -77,6 +78,7 @@ def plot_loss_to_loss(
         sizes: N of the runs of each cell, shape (n,).
         collapses: Of each cell; a refused curve is drawn dashed and said in red.
         labels: Of the two losses.
+        remarks: On each panel, in red, beside the grave flags of its law: such as those of another fit to it.
 
     Raises:
         ValueError: If there are none.
@@ -88,8 +90,9 @@ def plot_loss_to_loss(
     every = np.concatenate(list(sizes))
     norm = LogNorm(every.min(), every.max())
     figure, axes = panels(1, len(laws), sharey=True)
-    collapses = collapses or [None] * len(laws)
-    for panel, name, law, size, collapse in zip(axes[0], names, laws, sizes, collapses, strict=True):
+    collapses, remarks = collapses or [None] * len(laws), remarks or [()] * len(laws)
+    parts = zip(axes[0], names, laws, sizes, collapses, remarks, strict=True)
+    for panel, name, law, size, collapse, more in parts:
         image = panel.scatter(law.x, law.y, c=size, norm=norm, cmap="viridis", s=14, edgecolors=INK, linewidths=0.3)
         grid = np.geomspace(law.x.min(), law.x.max(), 100)
         refused = collapse is not None and not collapse.collapses
@@ -98,7 +101,7 @@ def plot_loss_to_loss(
         title = f"{name}\nkappa {kappa.value:.3g} ({kappa.low:.3g} to {kappa.high:.3g}), R2 {law.r_squared:.3f}"
         panel.set_title(title, fontsize=7.5, loc="left")
         text = [f"no single curve, p = {collapse.p_value:.2g}"] if refused and collapse is not None else []
-        text += [flag for flag in law.flags if flag.startswith(GRAVE)]
+        text += [*(flag for flag in law.flags if flag.startswith(GRAVE)), *more]
         panel.text(0.98, 0.02, "\n".join(text), transform=panel.transAxes, fontsize=6, color=RED, ha="right")
         panel.set(xscale="log", yscale="log", xlabel=labels[0])
         number_ticks(panel.xaxis, panel.yaxis)
@@ -110,12 +113,13 @@ def plot_loss_to_loss(
     return figure
 
 
-def plot_frontiers(names: Sequence[str], frontiers: Sequence[Frontier]) -> "Figure":
+def plot_frontiers(names: Sequence[str], frontiers: Sequence[Frontier], loss: str = "loss") -> "Figure":
     """Draws the size that each budget should buy and the loss it then has; dashed where nothing was trained.
 
     Args:
         names: Of the cells.
-        frontiers: Of each cell.
+        frontiers: Of each cell, all of one loss.
+        loss: Its name.
 
     Raises:
         ValueError: If there are none.
@@ -132,7 +136,7 @@ def plot_frontiers(names: Sequence[str], frontiers: Sequence[Frontier]) -> "Figu
             panel.plot(each.budgets[each.capped], values[each.capped], "s", color=colour, markersize=3.5)
         if np.isfinite(each.size_low).all():
             axes[0][0].fill_between(each.budgets, each.size_low, each.size_high, color=colour, alpha=0.13, linewidth=0)
-    for panel, label in zip(axes[0], ("best parameters N", "predicted loss"), strict=True):
+    for panel, label in zip(axes[0], ("best parameters N", f"predicted {loss}"), strict=True):
         panel.set(xscale="log", yscale="log", xlabel="training FLOP")
         panel.set_ylabel(label, fontsize=8)
         bare(panel)

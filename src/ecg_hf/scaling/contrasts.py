@@ -1,7 +1,7 @@
 """What the cells of a study are to each other, and what a loss in distribution says of one out of distribution."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any, TypeVar
 
@@ -10,23 +10,24 @@ import numpy as np
 from ecg_hf.errors import EcgFormatError
 from ecg_hf.scaling.crossing import Crossover, crossover
 from ecg_hf.scaling.flops import FlopsModel
-from ecg_hf.scaling.intervals import Estimate
+from ecg_hf.scaling.intervals import Boot, Estimate
 from ecg_hf.scaling.joint import JointMultiplier, joint_multiplier
+from ecg_hf.scaling.ladder import GridMultiplier, grid_multiplier
 from ecg_hf.scaling.loss_to_loss import Collapse, LossToLoss, collapse_test, fit_losses, relate
 from ecg_hf.scaling.multipliers import (
-    GridMultiplier,
     IsoLoss,
     compute_multiplier,
     exponent_ratio,
-    grid_multiplier,
     iso_loss,
 )
+from ecg_hf.scaling.paired import TOLERANCE, pair_up
 from ecg_hf.scaling.study import Cell, CellLaw, Evaluation, Study
 from ecg_hf.scaling.transfer import elasticity, kappa_ratio
 
 Result = TypeVar("Result")
 
 SUPERVISED = ("sl", "supervised")
+_LIKELY = 0.5  # share of replicates above which a crossing inside the data is believed
 
 
 @dataclass(eq=False)
@@ -43,6 +44,8 @@ class Contrast:
         compute: The curve in FLOP.
         grid: Read off the runs.
         crossing: Where the laws cross.
+        paired: Out of distribution, the loss of b as a function of that of a, runs paired by N and D.
+        collapse: Whether one curve of that kind exists.
         refused: Why one of these is missing, one sentence each.
     """
 
@@ -55,21 +58,30 @@ class Contrast:
     compute: IsoLoss | None = None
     grid: GridMultiplier | None = None
     crossing: Crossover | None = None
+    paired: LossToLoss | None = None
+    collapse: Collapse | None = None
     refused: list[str] = field(default_factory=list)
 
     @property
-    def doubt(self) -> str:
-        """Why one factor would mislead; empty if it would not."""
-        if self.crossing is not None and self.crossing.inside and 0 < self.crossing.low and self.crossing.high < np.inf:
+    def no_factor(self) -> str:
+        """Why one factor between the cells would mislead; empty if it would not."""
+        if self.crossing is not None and self.crossing.inside and self.crossing.share_crossing > _LIKELY:
             return "the laws cross inside the data"
         return "one factor is refused" if self.joint is not None and self.joint.rejected else ""
 
     @property
     def headline(self) -> Estimate | None:
         """The joint multiplier unless one factor would mislead; then the median of the curve."""
-        if self.joint is not None and not self.doubt:
+        if self.joint is not None and not self.no_factor:
             return self.joint.estimate
         return self.iso.median if self.iso is not None else None
+
+    @property
+    def doubt(self) -> str:
+        """What makes the headline less than it seems; empty if nothing does."""
+        weak = [text for law in (self.a, self.b) for text in _weaknesses(law, _exponent(law, self.axis))]
+        found = [self.no_factor, *weak, _not_finite(self.headline)]
+        return "; ".join(text for text in found if text)
 
 
 @dataclass(eq=False)
@@ -93,6 +105,11 @@ class Transfer:
     collapse: Collapse | None = None
     elasticity: Estimate | None = None
     refused: list[str] = field(default_factory=list)
+
+    @property
+    def flags(self) -> dict[str, tuple[str, ...]]:
+        """What makes each of the fits less than it seems, by method."""
+        return {law.method: law.flags for law in (self.law, self.joint) if law is not None}
 
 
 @dataclass(eq=False)
@@ -150,21 +167,52 @@ def _try(refused: list[str], text: str, function: Callable[[], Result]) -> Resul
 
 def _contrast(a: CellLaw, b: CellLaw, axis: str) -> Contrast:
     found = Contrast(a, b, axis)
-    note = found.refused
-    found.iso = _try(note, "iso-loss multiplier", lambda: iso_loss(a.boot, b.boot, axis))
-    found.joint = _try(note, "joint multiplier", lambda: joint_multiplier(a.boot, b.boot, axis))
+    note, first, second = found.refused, _named(a), _named(b)
+    found.iso = _try(note, "iso-loss multiplier", lambda: iso_loss(first, second, axis))
+    found.joint = _try(note, "joint multiplier", lambda: joint_multiplier(first, second, axis))
     name = _exponent(a, axis)
-    found.ratio = _try(note, "exponent ratio", lambda: exponent_ratio(a.boot, b.boot, name))
-    found.crossing = _try(note, "crossover", lambda: crossover(a.boot, b.boot, axis))
+    found.ratio = _try(note, "exponent ratio", lambda: exponent_ratio(first, second, name))
+    found.crossing = _try(note, "crossover", lambda: crossover(first, second, axis))
     if axis == "N":
         found.compute = _try(
             note,
             "compute multiplier",
-            lambda: compute_multiplier(a.boot, b.boot, FlopsModel.of(a.table), FlopsModel.of(b.table)),
+            lambda: compute_multiplier(first, second, FlopsModel.of(a.table), FlopsModel.of(b.table)),
         )
     else:
         found.grid = grid_multiplier(a.fit.points, b.fit.points, axis)
+    if a.evaluation[1] != "id":
+        _relate_cells(found, first, second)
     return found
+
+
+def _named(law: CellLaw) -> Boot:
+    """Gives a bootstrap whose points name their objective too: two objectives of one paradigm are compared as well."""
+    points = replace(law.fit.points, cell=law.name)
+    return replace(law.boot, fit=replace(law.fit, points=points))
+
+
+def _relate_cells(found: Contrast, a: Boot, b: Boot) -> None:
+    """Relates losses test to test, whose units agree; in distribution they are those of the objectives."""
+    note = found.refused
+    boots = _try(note, "pairs of runs", lambda: pair_up(a, b))
+    if boots is not None:
+        found.paired = _try(note, "test-to-test fit", lambda: relate(*boots, TOLERANCE))
+        found.collapse = _try(note, "test-to-test collapse", lambda: collapse_test(*boots, TOLERANCE))
+
+
+def _weaknesses(law: CellLaw, exponent: str) -> list[str]:
+    """Says which of the two parameters that every multiplier hangs on the runs of a cell do not determine."""
+    fit = law.fit
+    kinds = (("at a bound", fit.at_bound), ("unidentified", fit.unidentified))
+    return [f"{name} of {law.name} is {text}" for text, names in kinds for name in ("E", exponent) if name in names]
+
+
+def _not_finite(estimate: Estimate | None) -> str:
+    if estimate is None or np.isfinite([estimate.value, estimate.low, estimate.high]).all():
+        return ""
+    bounded = "has no finite interval" if np.isfinite(estimate.value) else "is not finite"
+    return f"the {estimate.kind} {bounded}"
 
 
 def _exponent(law: CellLaw, axis: str) -> str:
@@ -188,9 +236,11 @@ def _transfer(x: CellLaw, y: CellLaw) -> Transfer:
     found.collapse = _try(found.refused, "collapse test", lambda: collapse_test(x.boot, y.boot))
     if found.law is not None:
         first, second = x.fit.points.loss, y.fit.points.loss
-        num = len(x.boot.theta)
-        found.joint = _try(found.refused, "joint fit", lambda: fit_losses(first, second, num_replicates=num))
-        found.elasticity = _try(found.refused, "elasticity", lambda: elasticity(first, second, num))
+        num, runs = len(x.boot.theta), x.fit.points.clusters
+        found.joint = _try(
+            found.refused, "joint fit", lambda: fit_losses(first, second, num_replicates=num, clusters=runs)
+        )
+        found.elasticity = _try(found.refused, "elasticity", lambda: elasticity(first, second, num, clusters=runs))
     return found
 
 

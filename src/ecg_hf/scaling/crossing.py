@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ecg_hf.scaling.intervals import CONFIDENCE, Boot
 from ecg_hf.scaling.law import Values
@@ -21,11 +22,14 @@ class Crossover:
         axis: Letter of the input.
         at: The other inputs by letter.
         value: The largest crossing within ten times the data; NaN if there is none.
-        low: Lower end of the interval; 0 if replicates cross below the range, or begin beyond their crossing.
-        high: Upper end; infinite if replicates do not cross within the range.
+        low: Lower end of the interval over the replicates that do not cross the other way; 0 if some of them begin
+            beyond their crossing.
+        high: Upper end; infinite if some do not cross within the range.
         inside: Whether it lies among the sizes that both cells were trained at.
         beyond: Name of the cell with the lower loss beyond it; without a crossing, everywhere.
-        share_crossing: Of the replicates, NaN without.
+        share_crossing: Of the replicates, those that cross the way the fits do; where the fits do not cross, those in
+            which the other cell overtakes. NaN without replicates.
+        share_opposite: Of the replicates, those that cross the other way, which speak against the claim.
         num_crossings: Of the fits.
     """
 
@@ -37,10 +41,15 @@ class Crossover:
     inside: bool
     beyond: str
     share_crossing: float
+    share_opposite: float
     num_crossings: int
 
     def __str__(self) -> str:
-        share = "" if np.isnan(self.share_crossing) else f"{100 * self.share_crossing:.0f} % of replicates cross"
+        share = ""
+        if not np.isnan(self.share_crossing):
+            claim = "the other overtakes it in {}" if np.isnan(self.value) else "{} cross this way"
+            share = claim.format(f"{100 * self.share_crossing:.0f} % of replicates")
+            share += f", {100 * self.share_opposite:.0f} % the other way"
         if np.isnan(self.value):
             rest = f"; {share}" if share else ""
             return f"crossover on {self.axis}: none within 10x of data; {self.beyond} has the lower loss{rest}"
@@ -86,14 +95,29 @@ def crossover(a: Source, b: Source, axis: str = "N", at: Mapping[str, float] | N
     crossings, counts = _last_crossing(difference, np.log(grid))
     value, ends = float(np.exp(crossings[0])), difference[:, -1] < 0
     beyond = [fit.points.cell or name for fit, name in zip(fits, "ab", strict=True)][int(ends[0])]
-    low = high = share = np.nan
+    low = high = share = opposite = np.nan
     if num > 1:
-        share = float(np.mean(counts[1:] > 0))
-        before = ends[0] if counts[0] == 0 else not ends[0]
-        filled = np.where(counts[1:] > 0, crossings[1:], np.where(ends[1:] == before, np.inf, -np.inf))
-        low, high = np.exp(np.quantile(filled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], method="nearest"))
+        # the cell that is better beyond a crossing of the claimed direction
+        claimed = bool(ends[0]) if counts[0] else not ends[0]
+        low, high, share, opposite = _of_replicates(crossings[1:], counts[1:] > 0, ends[1:] == claimed)
     inside = max(each.min() for each in data) <= value <= min(each.max() for each in data)
-    return Crossover(axis, others, value, float(low), float(high), bool(inside), beyond, share, int(counts[0]))
+    return Crossover(axis, others, value, low, high, bool(inside), beyond, share, opposite, int(counts[0]))
+
+
+def _of_replicates(
+    places: Values, crosses: NDArray[np.bool_], claimed: NDArray[np.bool_]
+) -> tuple[float, float, float, float]:
+    """Gives the ends of the interval and the shares of replicates that cross the claimed way and the other way.
+
+    One that does not cross is censored: its crossing lies beyond the range, or below it if it ends as claimed.
+    """
+    opposite = crosses & ~claimed
+    share, against = float(np.mean(crosses & claimed)), float(np.mean(opposite))
+    kept = np.where(crosses, places, np.where(claimed, -np.inf, np.inf))[~opposite]
+    if not len(kept):
+        return np.nan, np.nan, share, against
+    low, high = np.exp(np.quantile(kept, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], method="nearest"))
+    return float(low), float(high), share, against
 
 
 def _last_crossing(difference: Values, x: Values) -> tuple[Values, Values]:

@@ -92,12 +92,17 @@ def plan(
         num_levels: Amounts of data, each half of the one before.
 
     Raises:
-        ValueError: If the family is unknown, or the budget does not pay for four sizes.
+        ValueError: If the family is unknown, there are fewer than four sizes, or the budget does not pay for four.
     """
     if sizes is None:
         if family not in FAMILIES:
             raise ValueError(f"family must be one of {', '.join(FAMILIES)}, or come with sizes, got {family!r}")
         sizes = [(name, size, 1e9 * flops) for name, size, flops in FAMILIES[family]]
+    if len(sizes) < FEWEST_SIZES:
+        raise ValueError(
+            f"a law of N needs {FEWEST_SIZES} sizes, got {len(sizes)} ({', '.join(name for name, _, _ in sizes)}); "
+            "give more, or name the runs themselves"
+        )
     for num in range(len(sizes), FEWEST_SIZES - 1, -1):
         runs = []
         for place, level in sorted(_places(num, num_levels)):

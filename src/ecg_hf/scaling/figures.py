@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from ecg_hf.scaling.comparison_plots import plot_frontiers, plot_iso_loss, plot_loss_to_loss
 from ecg_hf.scaling.contrasts import Contrasts
+from ecg_hf.scaling.frontier import Frontier
 from ecg_hf.scaling.plots import MOST_PANELS, plot_contours, plot_laws, plot_profiles, plot_residuals
+from ecg_hf.scaling.result import GRAVE
 from ecg_hf.scaling.study import CellLaw, Evaluation, Study
 
 if TYPE_CHECKING:
@@ -76,7 +78,7 @@ def _draw_evaluation(gallery: _Gallery, evaluation: Evaluation, laws: list[CellL
 
 def _draw_comparisons(gallery: _Gallery, evaluation: Evaluation, contrasts: Contrasts) -> None:
     pairs = [pair for pair in contrasts.pairs if pair.a.evaluation == evaluation]
-    drawn = [(pair.iso, pair.joint if not pair.doubt else None, pair.doubt) for pair in pairs if pair.iso is not None]
+    drawn = [(pair.iso, None if pair.no_factor else pair.joint, pair.doubt) for pair in pairs if pair.iso is not None]
     for start in range(0, len(drawn), MOST_PANELS):
         curves, joints, doubts = zip(*drawn[start : start + MOST_PANELS], strict=True)
         gallery.add("iso-loss", plot_iso_loss(curves, joints, doubts), "iso-loss", *_name(evaluation), start)
@@ -91,14 +93,24 @@ def _draw_comparisons(gallery: _Gallery, evaluation: Evaluation, contrasts: Cont
             [each.y.fit.points.inputs[0] for each, _ in part],
             [each.collapse for each, _ in part],
             ("loss in distribution", f"{evaluation[2]} of {evaluation[0]}"),
+            [_grave("joint", each.flags) for each, _ in part],
         )
         gallery.add("transfer", figure, "loss-to-loss", *_name(evaluation), start)
 
 
+def _grave(method: str, flags: dict[str, tuple[str, ...]]) -> list[str]:
+    """Gives the flags of one fit, short enough for a panel."""
+    found = [flag.removesuffix(" is not determined by these points") for flag in flags.get(method, ())]
+    return [f"{method} fit, {flag}" for flag in found if flag.startswith(GRAVE)]
+
+
 def _draw_frontiers(gallery: _Gallery, study: Study) -> None:
-    """One figure per loss in distribution: losses of unlike objectives have unlike units."""
+    """One figure per loss in distribution: losses of unlike objectives have unlike units, also under one metric."""
     for evaluation, laws in study.laws.items():
-        found = [(law.name, law.frontier) for law in laws.values() if law.frontier is not None]
-        if evaluation[1] == "id" and found:
+        kinds: dict[str, list[tuple[str, Frontier]]] = {}
+        for law in laws.values():
+            if evaluation[1] == "id" and law.frontier is not None:
+                kinds.setdefault(law.fit.points.loss_name, []).append((law.name, law.frontier))
+        for number, (loss, found) in enumerate(kinds.items()):
             names, frontiers = zip(*found, strict=True)
-            gallery.add("frontier", plot_frontiers(names, frontiers), "frontier", *_name(evaluation))
+            gallery.add("frontier", plot_frontiers(names, frontiers, loss), "frontier", *_name(evaluation), number)

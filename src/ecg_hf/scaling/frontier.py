@@ -6,14 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg_hf.scaling.flops import FlopsModel
+from ecg_hf.scaling.flops import PASSES, FlopsModel
 from ecg_hf.scaling.intervals import CONFIDENCE, Boot
 from ecg_hf.scaling.law import Values
 from ecg_hf.scaling.multipliers import Source
 from ecg_hf.scaling.power_laws import PowerLaws
+from ecg_hf.scaling.result import Fit
 
 REACH = 10.0
 _NUM_GRID = 2001
+_ROUNDING = 1e-9
+_NEARLY_ALL = 0.98  # the search has steps of a percent in N
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +32,7 @@ class Frontier:
         size_high: Upper ends.
         extrapolated: Whether N or D lies outside the data, shape (m,).
         capped: Whether the records there are limit D, shape (m,).
+        epochs: How often each of the D records is seen, shape (m,).
     """
 
     budgets: Values
@@ -39,6 +43,7 @@ class Frontier:
     size_high: Values
     extrapolated: NDArray[np.bool_]
     capped: NDArray[np.bool_]
+    epochs: Values
 
 
 def frontier(
@@ -47,6 +52,7 @@ def frontier(
     budgets: Sequence[float],
     *,
     epochs: float = 1.0,
+    examples: float | None = None,
     max_data: float = np.inf,
     extrapolate: bool = False,
 ) -> Frontier:
@@ -58,11 +64,14 @@ def frontier(
             forward pass, three of which make a step: C = 3 F(N) epochs D.
         budgets: In FLOP.
         epochs: How often each record is seen.
+        examples: Records seen with repetitions, where that is the same for every run whatever its D, in place of
+            `epochs`. Records then cost nothing, so all are used and a budget buys the size that it pays for.
         max_data: Records there are; what a budget could pay beyond them buys a larger model.
         extrapolate: Whether to go further than ten times beyond the data.
 
     Raises:
-        ValueError: If the law is not one of N and D, or a budget leads too far beyond the data.
+        ValueError: If the law is not one of N and D, a budget leads too far beyond the data, or records cost nothing
+            and have no limit.
 
     Source:
         Hoffmann et al. 2022 (arXiv:2203.15556), eq. 4, for C = c N D without a limit of records; else by search.
@@ -72,15 +81,29 @@ def frontier(
         raise ValueError(f"a frontier needs a law of N and D, got {fit.form} of {', '.join(fit.points.letters)}")
     spent = np.asarray(budgets, dtype=np.float64)
     theta = np.vstack([fit.theta[None], source.theta]) if isinstance(source, Boot) else fit.theta[None]
-    closed = isinstance(fit.law, PowerLaws) and not isinstance(cost, FlopsModel) and np.isinf(max_data)
-    if closed and not isinstance(cost, FlopsModel):
-        sizes = _closed_form(source, theta, spent / (cost * epochs))
+    if examples is not None:
+        sizes = _affordable(cost, spent / examples, max_data)[None]
+        data = np.full(len(spent), max_data)
     else:
-        sizes = _search(source, theta, cost, spent, epochs, max_data)
-    data = np.minimum(spent / (_per_record(cost, sizes[0]) * epochs), max_data)
+        if isinstance(fit.law, PowerLaws) and not isinstance(cost, FlopsModel) and np.isinf(max_data):
+            sizes = _closed_form(source, theta, spent / (cost * epochs))
+        else:
+            sizes = _search(source, theta, cost, spent, epochs, max_data)
+        data = np.minimum(spent / (_per_record(cost, sizes[0]) * epochs), max_data)
+    _check_reach(fit, spent, sizes[0], data, extrapolate)
     best = np.stack([sizes[0], data])
+    least, most = fit.points.inputs.min(axis=1, keepdims=True), fit.points.inputs.max(axis=1, keepdims=True)
+    outside = ((best < least * (1 - _ROUNDING)) | (best > most * (1 + _ROUNDING))).any(axis=0)
+    loss = fit.predict({"N": sizes[0], "D": data})
+    ends = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
+    low, high = np.quantile(sizes[1:], ends, axis=0) if len(sizes) > 1 else np.full((2, len(spent)), np.nan)
+    seen = np.full(len(spent), epochs) if examples is None else examples / data
+    return Frontier(spent, sizes[0], data, loss, low, high, outside, data >= _NEARLY_ALL * max_data, seen)
+
+
+def _check_reach(fit: Fit, spent: Values, sizes: Values, data: Values, extrapolate: bool) -> None:
+    best = np.stack([sizes, data])
     least, most = fit.points.inputs.min(axis=1), fit.points.inputs.max(axis=1)
-    outside = (best < least[:, None]).any(axis=0) | (best > most[:, None]).any(axis=0)
     far = (best < least[:, None] / REACH).any(axis=0) | (best > most[:, None] * REACH).any(axis=0)
     if far.any() and not extrapolate:
         first = int(np.argmax(far))
@@ -88,10 +111,17 @@ def frontier(
             f"a budget of {spent[first]:.3g} FLOP leads to N = {best[0, first]:.3g}, D = {best[1, first]:.3g}, more "
             f"than {REACH:g} times beyond the data; spend less, or pass extrapolate=True and print the held-out error"
         )
-    loss = fit.predict({"N": sizes[0], "D": data})
-    ends = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
-    low, high = np.quantile(sizes[1:], ends, axis=0) if len(sizes) > 1 else np.full((2, len(spent)), np.nan)
-    return Frontier(spent, sizes[0], data, loss, low, high, outside, data >= max_data)
+
+
+def _affordable(cost: float | FlopsModel, per_example: Values, max_data: float) -> Values:
+    """Gives the size whose step on one record costs as much as is left for it."""
+    if np.isinf(max_data):
+        raise ValueError("records cost nothing where every run sees as many examples; say in max_data how many exist")
+    if not isinstance(cost, FlopsModel):
+        return np.asarray(per_example / cost)
+    if (np.diff(cost.flops) <= 0).any():
+        raise ValueError(f"the cost of a forward pass must rise with N, got {cost.flops.tolist()}; check flops_fwd")
+    return FlopsModel(cost.flops, cost.sizes)(per_example / PASSES)
 
 
 def _per_record(cost: float | FlopsModel, sizes: Values) -> Values:

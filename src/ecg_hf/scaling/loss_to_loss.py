@@ -1,6 +1,6 @@
 """One loss as a function of another: shifted power laws between evaluations or cells, and whether one exists."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -12,10 +12,12 @@ from ecg_hf.scaling.intervals import Boot, Estimate, bootstrap, summarise
 from ecg_hf.scaling.law import Values
 from ecg_hf.scaling.orthogonal import least_distance
 from ecg_hf.scaling.profiles import Profile, profile
+from ecg_hf.scaling.result import Fit
 
 Method = Literal["two-stage", "joint", "orthogonal"]
 _SIGNIFICANCE = 0.05
 _EXACT = 1e-8
+_ROUNDING = 1e-5
 _NUM_ORTHOGONAL = 200
 
 
@@ -95,6 +97,7 @@ def fit_losses(
     e_y: float | None = None,
     num_replicates: int = 1000,
     seed: int = 0,
+    clusters: ArrayLike | None = None,
 ) -> LossToLoss:
     """Fits one loss as a shifted power of another, point by point.
 
@@ -107,6 +110,8 @@ def fit_losses(
         e_y: Constant of the law of y.
         num_replicates: Of the bootstrap over points.
         seed: Of the bootstrap.
+        clusters: Number of the configuration of each point, whose seeds are drawn together, shape (n,); None for points
+            that are drawn one by one.
 
     Raises:
         ValueError: If losses are not positive, constants are missing or not below every loss, or points are too few.
@@ -117,16 +122,17 @@ def fit_losses(
     """
     x, y = _checked(x, y, e_x, e_y)
     given = {name: value for name, value in (("E_x", e_x), ("E_y", e_y)) if value is not None}
+    groups = np.arange(len(x)) if clusters is None else np.asarray(clusters)
     if method == "two-stage":
         if e_x is None or e_y is None:
             raise ValueError(
                 "two-stage needs e_x and e_y, the constants of the two laws; fit those first or use 'joint'"
             )
-        counts = _resample(len(x), num_replicates, seed)
+        counts = _resample(groups, num_replicates, seed)
         return _two_stage(x, y, np.full(len(counts), e_x), np.full(len(counts), e_y), counts)
     if method not in ("joint", "orthogonal"):
         raise ValueError(f"method must be 'two-stage', 'joint' or 'orthogonal', got {method!r}")
-    found = fit({"X": x, "L": y}, "loss-to-loss", fix=given)
+    found = fit({"X": x, "L": y, "run_id": groups}, "loss-to-loss", fix=given)
     if method == "joint":
         boot = bootstrap(found, num_replicates, seed=seed)
         estimates = {name: boot.estimate(name) for name in found.params}
@@ -135,23 +141,23 @@ def fit_losses(
         flags = tuple(flag for flag in found.flags if "spans" not in flag)
         curve = profile(found, "kappa")
         return LossToLoss(method, found.params, estimates, x, y, found.rmse_log, found.r_squared, flags, curve, kappas)
-    return _orthogonal(x, y, found.params, given, _resample(len(x), min(num_replicates, _NUM_ORTHOGONAL), seed))
+    return _orthogonal(x, y, found.params, given, _resample(groups, min(num_replicates, _NUM_ORTHOGONAL), seed))
 
 
-def relate(boot_x: Boot, boot_y: Boot) -> LossToLoss:
+def relate(boot_x: Boot, boot_y: Boot, tolerance: float = _ROUNDING) -> LossToLoss:
     """Fits in two stages and carries the uncertainty of E_x and E_y along: both laws and the line use one resample.
 
     Args:
         boot_x: Of the law of the one loss.
         boot_y: Of the law of the other, over the same runs in the same order with the same seed.
+        tolerance: How far the inputs of paired runs may differ, as a share.
 
     Raises:
         ValueError: If the bootstraps are not of the same runs and resamples, or a law has no constant.
     """
     first, second = boot_x.fit, boot_y.fit
-    if not np.array_equal(first.points.clusters, second.points.clusters) or not np.allclose(
-        first.points.inputs, second.points.inputs
-    ):
+    alike = np.array_equal(first.points.clusters, second.points.clusters)
+    if not alike or not _same_inputs(first, second, tolerance):
         raise ValueError("both laws must be of the same runs in the same order; filter both tables alike")
     if not np.array_equal(boot_x.counts, boot_y.counts):
         raise ValueError("both bootstraps must draw the same runs; give them one seed and number of replicates")
@@ -159,10 +165,11 @@ def relate(boot_x: Boot, boot_y: Boot) -> LossToLoss:
         raise ValueError(f"both laws need a constant E, got {first.form} and {second.form}")
     constants = [np.append(boot.fit.params["E"], boot.params["E"]) for boot in (boot_x, boot_y)]
     counts = np.vstack([np.ones(first.num_points), boot_x.counts[:, first.points.clusters]])
-    return _two_stage(first.points.loss, second.points.loss, constants[0], constants[1], counts)
+    found = _two_stage(first.points.loss, second.points.loss, constants[0], constants[1], counts)
+    return replace(found, flags=(*_constant_flags("E_x", first), *_constant_flags("E_y", second)))
 
 
-def collapse_test(boot_x: Boot, boot_y: Boot) -> Collapse:
+def collapse_test(boot_x: Boot, boot_y: Boot, tolerance: float = _ROUNDING) -> Collapse:
     """Tests whether L_y depends on N and D only through L_x.
 
     The logarithm of L_y - E_y is regressed on that of L_x - E_x, without and with ln N and ln D; an F test compares.
@@ -171,6 +178,7 @@ def collapse_test(boot_x: Boot, boot_y: Boot) -> Collapse:
     Args:
         boot_x: Of a law of N and D of the one loss.
         boot_y: Of the other, over the same runs.
+        tolerance: How far the inputs of paired runs may differ, as a share.
 
     Raises:
         ValueError: If a law is not one of N and D, or the runs differ.
@@ -181,7 +189,7 @@ def collapse_test(boot_x: Boot, boot_y: Boot) -> Collapse:
             raise ValueError(
                 f"a collapse test needs laws with alpha, beta and E, got {each.form}; use chinchilla or kaplan"
             )
-    if not np.allclose(first.points.inputs, second.points.inputs):
+    if not _same_inputs(first, second, tolerance):
         raise ValueError("both laws must be of the same runs in the same order; filter both tables alike")
     above = [np.log(each.points.loss - each.params["E"]) for each in (first, second)]
     num = first.num_points
@@ -201,6 +209,11 @@ def collapse_test(boot_x: Boot, boot_y: Boot) -> Collapse:
     return Collapse(kappas[0], kappas[1], p_value, float(spread))
 
 
+def _same_inputs(first: Fit, second: Fit, tolerance: float) -> bool:
+    shapes = first.points.inputs.shape == second.points.inputs.shape
+    return shapes and np.allclose(first.points.inputs, second.points.inputs, rtol=tolerance, atol=0)
+
+
 def _checked(x: ArrayLike, y: ArrayLike, e_x: float | None, e_y: float | None) -> tuple[Values, Values]:
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if x.shape != y.shape or x.ndim != 1:
@@ -213,9 +226,19 @@ def _checked(x: ArrayLike, y: ArrayLike, e_x: float | None, e_y: float | None) -
     return x, y
 
 
-def _resample(num: int, num_replicates: int, seed: int) -> NDArray[np.int64]:
+def _resample(groups: NDArray[np.generic], num_replicates: int, seed: int) -> NDArray[np.int64]:
+    places = np.unique(groups, return_inverse=True)[1]
+    num = int(places.max()) + 1
     counts = np.random.default_rng(seed).multinomial(num, np.full(num, 1 / num), size=num_replicates)
-    return np.vstack([np.ones(num, dtype=np.int64), counts])
+    return np.vstack([np.ones(len(places), dtype=np.int64), counts[:, places]])
+
+
+def _constant_flags(letter: str, law: Fit) -> list[str]:
+    """Says of the constant that a first stage gives what its own law says of it."""
+    value = f"{letter} = {law.params['E']:.4g}"
+    found = [f"at bound: {value} in its own law"] if "E" in law.at_bound else []
+    found += [f"unidentified: {value} is not determined by its own law"] if "E" in law.unidentified else []
+    return found + ([f"unstable: the law that gives {value}"] if law.unstable else [])
 
 
 def _two_stage(x: Values, y: Values, e_x: Values, e_y: Values, counts: NDArray[np.generic]) -> LossToLoss:

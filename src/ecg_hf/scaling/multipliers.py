@@ -1,14 +1,13 @@
 """How many times more one cell needs than another for the same loss: a curve, never a bare "efficiency"."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from ecg_hf.scaling.flops import FlopsModel
 from ecg_hf.scaling.intervals import CONFIDENCE, Boot, Estimate, summarise
 from ecg_hf.scaling.law import Values
-from ecg_hf.scaling.points import Points
 from ecg_hf.scaling.result import Fit
 
 Source = Fit | Boot
@@ -48,29 +47,6 @@ class IsoLoss:
 
     def __str__(self) -> str:
         return str(self.median)
-
-
-@dataclass(frozen=True)
-class GridMultiplier:
-    """Steps on the ladder of trained sizes by which the second cell needs more, for at most the same loss.
-
-    Args:
-        axis: Letter of the input.
-        steps: For every run of the second cell that the first matches: its input, the smallest of the first cell that
-            reaches its loss, and their ratio.
-        num_unmatched: Runs of the second cell that no run of the first reaches.
-    """
-
-    axis: str
-    steps: tuple[tuple[float, float, float], ...] = field(default_factory=tuple)
-    num_unmatched: int = 0
-
-    @property
-    def median(self) -> Estimate:
-        """The median ratio; a step of the ladder, so without interval."""
-        value = float(np.median([step[2] for step in self.steps])) if self.steps else np.nan
-        note = f"{len(self.steps)} runs matched, {self.num_unmatched} not; resolution of the trained grid"
-        return Estimate(f"grid multiplier of {self.axis}", value, note=note)
 
 
 def iso_loss(
@@ -161,26 +137,6 @@ def compute_multiplier(
     Parity of parameters is not parity of compute: at one N a convolutional net can cost twice a Transformer.
     """
     return iso_loss(a, b, "N", at, flops=(flops_a, flops_b))
-
-
-def grid_multiplier(a: Points, b: Points, axis: str = "D") -> GridMultiplier:
-    """Reads a multiplier off the trained grid without any law, runs with equal other inputs matched.
-
-    Args:
-        a: Points of the first cell.
-        b: Points of the second, of the same loss.
-        axis: Letter of the input.
-    """
-    place = a.letters.index(axis)
-    steps, unmatched = [], 0
-    for column, loss in zip(b.inputs.T, b.loss, strict=True):
-        same = np.isclose(np.delete(a.inputs, place, 0), np.delete(column, place)[:, None], rtol=1e-9).all(axis=0)
-        reached = a.inputs[place][same & (a.loss <= loss)]
-        if len(reached):
-            steps.append((float(column[place]), float(reached.min()), float(column[place] / reached.min())))
-        else:
-            unmatched += 1
-    return GridMultiplier(axis, tuple(steps), unmatched)
 
 
 def check_comparable(a: Fit, b: Fit) -> None:

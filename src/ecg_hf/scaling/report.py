@@ -9,7 +9,8 @@ import numpy as np
 from ecg_hf.files import write_json
 from ecg_hf.scaling.bottleneck import Bottleneck
 from ecg_hf.scaling.cell_fit import VARIED
-from ecg_hf.scaling.contrasts import Contrast, Contrasts, Transfer
+from ecg_hf.scaling.comparison_numbers import pair_numbers, transfer_numbers
+from ecg_hf.scaling.contrasts import Contrasts
 from ecg_hf.scaling.figures import draw_study
 from ecg_hf.scaling.frontier import Frontier
 from ecg_hf.scaling.result import GRAVE
@@ -22,6 +23,7 @@ from ecg_hf.scaling.tables import (
     holdouts_table,
     kappa_ratios_table,
     laws_table,
+    paired_table,
     profiles_table,
     runs_table,
     sensitivity_table,
@@ -34,6 +36,12 @@ WORDING = (
     "`ecg_hf.scaling` implements standard neural and loss-to-loss scaling-law estimators for the kind of study "
     "reported in arXiv:2605.17276. We had no access to that study's code, data (CODE is restricted) or full protocol; "
     "grids, objectives and the efficiency definitions are ours. We do not reproduce its numbers."
+)
+
+TEST_TO_TEST = (
+    "L_b = E_b + K (L_a - E_a)^kappa out of distribution, where the units agree, over runs of b and a that have one N "
+    "and D. Cells that differ in nothing have kappa and K of 1; kappa other than 1 says that one gains faster, "
+    "and nothing where no single curve exists."
 )
 
 
@@ -71,42 +79,9 @@ def as_dict(study: Study, contrasts: Contrasts) -> dict[str, Any]:
         "unfinished": list(study.table.unfinished()),
         "missing": study.missing,
         "laws": [_law(each) for each in study.each()],
-        "contrasts": [_pair(pair) for pair in contrasts.pairs],
-        "transfers": [_transfer(each) for each in contrasts.transfers],
+        "contrasts": [pair_numbers(pair) for pair in contrasts.pairs],
+        "transfers": [transfer_numbers(each) for each in contrasts.transfers],
         "kappa_ratios": [[*names, ratio.as_dict()] for *names, ratio in contrasts.kappa_ratios],
-    }
-
-
-def _pair(pair: Contrast) -> dict[str, Any]:
-    return {
-        "evaluation": list(pair.a.evaluation),
-        "a": pair.a.name,
-        "b": pair.b.name,
-        "axis": pair.axis,
-        "headline": pair.headline.as_dict() if pair.headline else None,
-        "doubt": pair.doubt,
-        "iso_loss": pair.iso.median.as_dict() if pair.iso else None,
-        "joint_multiplier": pair.joint.estimate.as_dict() if pair.joint else None,
-        "joint_p_value": pair.joint.p_value if pair.joint else None,
-        "compute_multiplier": pair.compute.median.as_dict() if pair.compute else None,
-        "grid_multiplier": pair.grid.median.as_dict() if pair.grid else None,
-        "exponent_ratio": pair.ratio.as_dict() if pair.ratio else None,
-        "crossover": str(pair.crossing) if pair.crossing else None,
-        "refused": pair.refused,
-    }
-
-
-def _transfer(each: Transfer) -> dict[str, Any]:
-    return {
-        "cell": each.y.name,
-        "from": list(each.x.evaluation),
-        "to": list(each.y.evaluation),
-        "two_stage": {name: value.as_dict() for name, value in each.law.estimates.items()} if each.law else None,
-        "joint": {name: value.as_dict() for name, value in each.joint.estimates.items()} if each.joint else None,
-        "one_curve": each.collapse.collapses if each.collapse else None,
-        "collapse_p_value": each.collapse.p_value if each.collapse else None,
-        "elasticity": each.elasticity.as_dict() if each.elasticity else None,
-        "refused": each.refused,
     }
 
 
@@ -170,10 +145,7 @@ def _report(study: Study, contrasts: Contrasts, figures: dict[str, list[str]]) -
     for evaluation, laws in study.laws.items():
         parts += _evaluation(evaluation, list(laws.values()), figures.get(str(evaluation), []))
     parts += _comparisons(contrasts, figures)
-    fronts = [law for law in study.each() if law.frontier is not None and law.evaluation[1] == "id"]
-    if fronts:
-        parts += ["## Frontier of compute", *figures.get("frontier", [])]
-        parts += [frontier_table(law.name, law.frontier) for law in fronts if law.frontier is not None]
+    parts += _frontiers(study, figures.get("frontier", []))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -240,8 +212,9 @@ def _comparisons(contrasts: Contrasts, figures: dict[str, list[str]]) -> list[st
     if contrasts.pairs:
         parts += [
             "## Comparisons of cells",
-            "A multiplier of 2 says that the first named cell needs twice as much as the second for the same loss. An "
-            "exponent ratio is no multiplier. Maxima over a curve are biased outwards and are not given.",
+            "A multiplier of 2 says that the first named cell needs twice as much as the second for the same loss. The "
+            "exponent ratio is that of the second named cell over the first and no multiplier. Maxima over a curve are "
+            "biased outwards and are not given.",
             contrasts_table(contrasts),
             *figures.get("iso-loss", []),
             "\n".join(
@@ -249,10 +222,12 @@ def _comparisons(contrasts: Contrasts, figures: dict[str, list[str]]) -> list[st
             ),
             "\n".join(f"- {p.a.name} and {p.b.name}: {text}" for p in contrasts.pairs for text in p.refused),
         ]
+        related = paired_table(contrasts)
+        parts += ["### One loss, two cells", TEST_TO_TEST, related] if related else []
     if contrasts.transfers:
         parts += [
             "## Transfer",
-            "\n".join(f"- `{name}`: {text}" for name, text in DEFINITIONS.items()),
+            "\n".join(f"- `{name}`: {DEFINITIONS[name]}" for name in _readings(contrasts)),
             "Where no single curve exists, kappa depends on which runs were trained and must not be quoted.",
             transfers_table(contrasts),
             *figures.get("transfer", []),
@@ -261,6 +236,26 @@ def _comparisons(contrasts: Contrasts, figures: dict[str, list[str]]) -> list[st
     if contrasts.kappa_ratios:
         parts.append(kappa_ratios_table(contrasts))
     return parts
+
+
+def _frontiers(study: Study, figures: list[str]) -> list[str]:
+    laws = [law for law in study.each() if law.evaluation[1] == "id" and (law.frontier or law.no_frontier)]
+    if not laws:
+        return []
+    return [
+        "## Frontier of compute",
+        "A run costs 3 F(N) times the records it sees. Where all runs of a cell had one number of epochs, that is "
+        "epochs times D, and each budget has a best N and D. Where all saw as many records whatever their D, records "
+        "cost nothing: all are used, and N is the size that the budget pays for.",
+        *figures,
+        *(frontier_table(law.name, law.frontier) for law in laws if law.frontier),
+        "\n".join(f"- {law.name}: {law.no_frontier}" for law in laws if law.no_frontier),
+    ]
+
+
+def _readings(contrasts: Contrasts) -> list[str]:
+    """Names the readings of transfer that this report has numbers of."""
+    return ["kappa", "elasticity", *(["kappa_ratio"] if contrasts.kappa_ratios else [])]
 
 
 def card_section(study: Study, contrasts: Contrasts) -> str:
@@ -279,6 +274,10 @@ def card_section(study: Study, contrasts: Contrasts) -> str:
     ]
     flags = [f"{law.name}: {flag}" for law in inside for flag in law.fit.flags]
     parts += ["Caveats:", "\n".join(f"- {flag}" for flag in flags)] if flags else []
-    heads = [f"- {pair.a.evaluation[0]}: {pair.headline}" for pair in contrasts.pairs if pair.headline is not None]
+    heads = [
+        f"- {pair.a.evaluation[0]}: {pair.headline}{f'; DOUBTFUL: {pair.doubt}' if pair.doubt else ''}"
+        for pair in contrasts.pairs
+        if pair.headline is not None
+    ]
     parts += ["Comparisons of cells:", "\n".join(heads)] if heads else []
     return "\n\n".join(part for part in [*parts, WORDING] if part) + "\n"

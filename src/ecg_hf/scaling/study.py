@@ -27,6 +27,7 @@ Cell = tuple[str, str, str]
 
 _PROFILED = ("E", "alpha", "beta", "gamma")
 _NUM_BUDGETS = 12
+_ALIKE = 1.5  # largest over smallest below which a median stands for all runs
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +47,7 @@ class CellLaw:
         bottleneck: What limits the loss; None for a law of one input.
         frontier: Of compute; None without costs.
         why: Why the law is of these inputs.
+        no_frontier: Why there is no frontier.
     """
 
     cell: Cell
@@ -60,6 +62,7 @@ class CellLaw:
     bottleneck: Bottleneck | None
     frontier: Frontier | None
     why: str
+    no_frontier: str = ""
 
     @property
     def fit(self) -> Fit:
@@ -191,6 +194,7 @@ def _analyse_cell(cell: Cell, evaluation: Evaluation, table: RunTable, study: St
     fitted = replace(fitted, points=replace(fitted.points, cell=_name(cell)))
     boot = bootstrap(fitted, study.num_replicates, seed=study.seed)
     letters = fitted.points.letters
+    front, no_front = _frontier(mine, boot)
     holdouts, refused = [], []
     for letter in letters:
         try:
@@ -209,8 +213,9 @@ def _analyse_cell(cell: Cell, evaluation: Evaluation, table: RunTable, study: St
         [profile(fitted, name) for name in free],
         sensitivity(mine, fitted, study.delta),
         bottleneck(boot) if letters == ("N", "D") else None,
-        _frontier(mine, boot) if letters == ("N", "D") else None,
+        front,
         why,
+        no_front,
     )
 
 
@@ -231,20 +236,28 @@ def _others(table: RunTable, fitted: Fit, delta: Delta) -> list[Fit]:
     return found
 
 
-def _frontier(table: RunTable, boot: Boot) -> Frontier | None:
-    """Spends what the cell's cheapest to dearest runs cost, with the epochs and records that they had."""
-    seen, flops = table.column("examples_seen"), table.column("flops_fwd")
+def _frontier(table: RunTable, boot: Boot) -> tuple[Frontier | None, str]:
+    """Spends what the cell's cheapest to dearest runs cost, on the terms that they had; or says why it cannot."""
+    if boot.fit.points.letters != ("N", "D"):
+        return None, ""
+    seen, flops, amounts = (table.column(name) for name in ("examples_seen", "flops_fwd", table.data))
     if not (np.isfinite(seen).all() and np.isfinite(flops).all()):
-        return None
+        return None, "no frontier without examples_seen and flops_fwd of every run"
+    epochs = seen / amounts
+    fixed, constant = (each.max() / each.min() < _ALIKE for each in (epochs, seen))
+    if not (fixed or constant):
+        return None, (
+            f"no frontier, because neither the epochs ({epochs.min():.3g} to {epochs.max():.3g}) nor the records seen "
+            f"({seen.min():.3g} to {seen.max():.3g}) are alike in all runs, so N and D do not say what a run costs"
+        )
     model = FlopsModel.of(table)
     spent = model.training(table.column(table.size), seen)
-    amounts = table.column(table.data)
-    budgets = np.geomspace(spent.min(), spent.max(), _NUM_BUDGETS)
     return frontier(
         boot,
         model,
-        budgets.tolist(),
-        epochs=float(np.median(seen / amounts)),
+        np.geomspace(spent.min(), spent.max(), _NUM_BUDGETS).tolist(),
+        epochs=float(np.median(epochs)),
+        examples=None if fixed else float(np.median(seen)),
         max_data=float(amounts.max()),
         extrapolate=True,
-    )
+    ), ""

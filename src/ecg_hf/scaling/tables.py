@@ -4,9 +4,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ecg_hf.scaling.contrasts import Contrasts
+from ecg_hf.scaling.contrasts import Contrast, Contrasts
 from ecg_hf.scaling.frontier import Frontier
 from ecg_hf.scaling.intervals import Estimate
+from ecg_hf.scaling.loss_to_loss import Collapse
+from ecg_hf.scaling.profiles import Profile
 from ecg_hf.scaling.study import CellLaw, Study
 
 _USUAL = ("A", "B", "E", "alpha", "beta")
@@ -85,7 +87,8 @@ def profiles_table(laws: Sequence[CellLaw]) -> str:
 
 
 def choices_table(laws: Sequence[CellLaw]) -> str:
-    """Compares the forms, by likelihood and by points left out."""
+    """Compares the forms: by likelihood, by points left out, and by the largest runs, which no likelihood asks for."""
+    kinds = list(dict.fromkeys(by for law in laws for choice in law.choices for by in choice.held_out))
     rows = [
         [
             law.name,
@@ -94,11 +97,13 @@ def choices_table(laws: Sequence[CellLaw]) -> str:
             f"{choice.delta_aicc:.1f}",
             f"{choice.bic:.1f}",
             f"{100 * choice.loo:.2f}",
+            *(f"{100 * choice.held_out[by]:.2f}" if by in choice.held_out else "-" for by in kinds),
         ]
         for law in laws
         for choice in law.choices
     ]
-    return markdown(["cell", "form", "parameters", "delta AICc", "BIC", "left-one-out rms, %"], rows)
+    head = ["cell", "form", "parameters", "delta AICc", "BIC", "left-one-out rms, %"]
+    return markdown([*head, *(f"{by} held out, rms, %" for by in kinds)], rows)
 
 
 def holdouts_table(laws: Sequence[CellLaw]) -> str:
@@ -135,14 +140,13 @@ def bottleneck_table(laws: Sequence[CellLaw]) -> str:
 
 
 def contrasts_table(contrasts: Contrasts) -> str:
-    """Lists the multipliers between cells, each kind in a column of its own."""
+    """Lists the multipliers between cells, each kind in a column of its own, and the exponent ratio by its names."""
     rows = []
     for pair in contrasts.pairs:
         joint = "-"
         if pair.joint is not None:
-            joint = (
-                f"{interval(pair.joint.estimate)}; {pair.doubt or 'one factor not refused'}, p {pair.joint.p_value:.2g}"
-            )
+            verdict = pair.no_factor or "one factor not refused"
+            joint = f"{interval(pair.joint.estimate)}; {verdict}, p {pair.joint.p_value:.2g}"
         rows.append(
             [
                 f"{pair.a.evaluation[2]} of {pair.a.evaluation[0]}",
@@ -151,8 +155,9 @@ def contrasts_table(contrasts: Contrasts) -> str:
                 joint,
                 interval(pair.iso.median if pair.iso else None),
                 interval(pair.compute.median if pair.compute else None),
-                number(pair.grid.median.value) if pair.grid else "-",
-                interval(pair.ratio),
+                f"{number(pair.grid.median.value)}{pair.grid.bounds}" if pair.grid else "-",
+                _ratio(pair),
+                pair.doubt or "-",
             ]
         )
     head = [
@@ -163,31 +168,58 @@ def contrasts_table(contrasts: Contrasts) -> str:
         "iso-loss multiplier, median",
         "compute multiplier, median",
     ]
-    return markdown([*head, "grid multiplier, median", "exponent ratio (first over second)"], rows)
+    return markdown([*head, "grid multiplier, median", "exponent ratio", "doubt"], rows)
+
+
+def _ratio(pair: Contrast) -> str:
+    """Names both exponents, because the ratio is that of the cell which the multipliers divide by over the other."""
+    name = pair.ratio.kind.split()[-1] if pair.ratio else ""
+    return f"{name} of {pair.a.name} / {name} of {pair.b.name} = {interval(pair.ratio)}" if pair.ratio else "-"
+
+
+def paired_table(contrasts: Contrasts) -> str:
+    """Lists how the loss of one cell goes with that of another on one evaluation; empty without such pairs."""
+    rows = []
+    for pair in contrasts.pairs:
+        if pair.paired is None:
+            continue
+        values = [interval(pair.paired.estimates[name]) for name in ("kappa", "K")]
+        row = [f"{pair.a.evaluation[2]} of {pair.a.evaluation[0]}", f"{pair.b.name} of {pair.a.name}"]
+        flags = "; ".join(pair.paired.flags) or "-"
+        rows.append([*row, str(len(pair.paired.x)), *values, _one_curve(pair.collapse), flags])
+    head = ["evaluation", "loss of the first as a function of that of the second", "pairs of runs", "kappa", "K"]
+    return markdown([*head, "one curve", "flags"], rows) if rows else ""
+
+
+def _one_curve(collapse: Collapse | None) -> str:
+    return "-" if collapse is None else f"{'yes' if collapse.collapses else 'NO'} (p {collapse.p_value:.2g})"
+
+
+def _ends(each: Profile) -> str:
+    low = f"open below {number(each.low)}" if each.open_low else number(each.low)
+    return f"{low} to {f'open above {number(each.high)}' if each.open_high else number(each.high)}"
 
 
 def transfers_table(contrasts: Contrasts) -> str:
     """Lists loss-to-loss laws, and whether one curve exists at all."""
     rows = []
     for each in contrasts.transfers:
-        verdict = "-"
-        if each.collapse is not None:
-            verdict = "yes" if each.collapse.collapses else "NO"
-            verdict += f" (p {each.collapse.p_value:.2g})"
         rows.append(
             [
                 each.y.name,
                 f"{each.x.evaluation[0]} to {each.y.evaluation[0]}",
                 interval(each.law.estimates["kappa"] if each.law else None),
                 interval(each.joint.estimates["kappa"] if each.joint else None),
-                verdict,
+                _ends(each.joint.profile) if each.joint and each.joint.profile else "-",
+                _one_curve(each.collapse),
                 interval(each.collapse.kappa_n if each.collapse else None),
                 interval(each.collapse.kappa_d if each.collapse else None),
                 interval(each.elasticity),
+                "; ".join(f"{method}: {flag}" for method, flags in each.flags.items() for flag in flags) or "-",
             ]
         )
-    head = ["cell", "losses", "kappa, two stages", "kappa, joint", "one curve", "kappa along N", "kappa along D"]
-    return markdown([*head, "elasticity"], rows)
+    head = ["cell", "losses", "kappa, two stages", "kappa, joint", "kappa, profile of joint", "one curve"]
+    return markdown([*head, "kappa along N", "kappa along D", "elasticity", "flags"], rows)
 
 
 def kappa_ratios_table(contrasts: Contrasts) -> str:
@@ -206,12 +238,12 @@ def kappa_ratios_table(contrasts: Contrasts) -> str:
 
 
 def frontier_table(name: str, frontier: Frontier) -> str:
-    """Lists every third budget of a frontier."""
+    """Lists every third budget of a frontier, and the largest."""
     rows = []
-    for k in range(0, len(frontier.budgets), 3):
+    for k in sorted({*range(0, len(frontier.budgets), 3), len(frontier.budgets) - 1}):
         size = Estimate("", float(frontier.size[k]), float(frontier.size_low[k]), float(frontier.size_high[k]))
         notes = ["outside the runs"] if frontier.extrapolated[k] else []
         notes += ["all records used"] if frontier.capped[k] else []
-        row = [name, number(frontier.budgets[k]), interval(size), number(frontier.data[k]), number(frontier.loss[k], 4)]
-        rows.append([*row, ", ".join(notes)])
-    return markdown(["cell", "FLOP", "best N", "D", "predicted loss", ""], rows)
+        row = [name, number(frontier.budgets[k]), interval(size), number(frontier.data[k])]
+        rows.append([*row, number(frontier.epochs[k]), number(frontier.loss[k], 4), ", ".join(notes)])
+    return markdown(["cell", "FLOP", "best N", "D", "epochs", "predicted loss", ""], rows)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ecg_hf.scaling.intervals import Estimate, summarise
+from ecg_hf.scaling.law import Values
 from ecg_hf.scaling.loss_to_loss import LossToLoss
 from ecg_hf.scaling.multipliers import IsoLoss, Source, iso_loss, solve_input
 from ecg_hf.scaling.result import Fit
@@ -13,12 +14,13 @@ from ecg_hf.scaling.result import Fit
 DEFINITIONS = {
     "kappa": "exponent of the loss-to-loss law L_ood = E_ood + K (L_id - E_id)^kappa",
     "kappa_ratio": "kappa of the first cell over that of the second; free of the units of the losses in distribution",
-    "elasticity": "d ln L_ood / d ln L_id between matched quantiles; needs no E",
+    "elasticity": "d ln L_ood / d ln L_id from the fifth of the runs with the lowest L_id to that with the highest, "
+    "around its 10th and 90th percentile; needs no E",
     "iso_ood_data_multiplier": "pretraining records that the second cell needs for the same loss out of distribution, "
     "over those of the first",
     "effective_data_transferred": "records that training from scratch would need for the same loss, less those used",
 }
-_QUANTILES = (0.1, 0.9)
+_GROUP = 0.2  # share of the runs at each end, whose middle is the 10th or the 90th percentile
 
 
 def kappa(law: LossToLoss) -> Estimate:
@@ -34,28 +36,49 @@ def kappa_ratio(a: LossToLoss, b: LossToLoss) -> Estimate:
     return summarise("kappa ratio", a.params["kappa"] / b.params["kappa"], ratio, note=note)
 
 
-def elasticity(x: ArrayLike, y: ArrayLike, num_replicates: int = 1000, seed: int = 0) -> Estimate:
-    """Gives the slope of ln L_y on ln L_x between the tenth and the ninetieth percentile of each.
+def elasticity(
+    x: ArrayLike, y: ArrayLike, num_replicates: int = 1000, seed: int = 0, clusters: ArrayLike | None = None
+) -> Estimate:
+    """Gives the slope of ln L_y on ln L_x between the runs at the tenth and those at the ninetieth percentile of L_x.
+
+    Each end is the mean of a fifth of the runs in the order of L_x, so that the sign is that of the dependence.
 
     Args:
         x: Losses in distribution, shape (n,).
         y: Losses out of distribution of the same runs, shape (n,).
         num_replicates: Of the bootstrap over runs.
         seed: Of the bootstrap.
+        clusters: Number of the configuration of each run, whose seeds are drawn together, shape (n,); None for runs
+            that are configurations of their own.
 
     Raises:
         ValueError: If the losses do not come in pairs, or there are fewer than four.
+
+    Source:
+        Bartlett 1949, Fitting a straight line when both variables are subject to error (two of three groups).
     """
     pairs = np.log(np.stack(np.broadcast_arrays(np.asarray(x, np.float64), np.asarray(y, np.float64))))
     if pairs.ndim != 2 or pairs.shape[1] < 4:
         raise ValueError(f"an elasticity needs at least 4 pairs of losses, got shape {pairs.shape[1:]}")
     num = pairs.shape[1]
-    drawn = np.random.default_rng(seed).integers(num, size=(num_replicates, num))
-    ends = np.quantile(np.concatenate([pairs[:, None], pairs[:, drawn]], axis=1), _QUANTILES, axis=2)
+    order = np.lexsort(pairs[::-1])
+    group = np.unique(np.arange(num) if clusters is None else np.asarray(clusters), return_inverse=True)[1]
+    sizes = int(group.max()) + 1
+    drawn = np.random.default_rng(seed).multinomial(sizes, np.full(sizes, 1 / sizes), size=num_replicates)
+    slopes = _end_to_end(pairs[:, order], np.vstack([np.ones(num), drawn[:, group]])[:, order])
+    return summarise("elasticity", float(slopes[0]), slopes[1:], note="10th to 90th percentile of L_id")
+
+
+def _end_to_end(pairs: Values, counts: Values) -> Values:
+    """Divides the rise in y between both end groups by that in x; pairs in the order of x, counts of shape (R, n)."""
+    upto = np.cumsum(counts, axis=1)
+    size = _GROUP * upto[:, -1:]
+    first = np.clip(size - (upto - counts), 0, counts)
+    last = np.clip(upto - (upto[:, -1:] - size), 0, counts)
+    rise = (last - first) @ pairs.T
     with np.errstate(divide="ignore", invalid="ignore"):
-        slopes = (ends[1, 1] - ends[0, 1]) / (ends[1, 0] - ends[0, 0])
-    slopes = np.where(np.isfinite(slopes), slopes, np.nan)
-    return summarise("elasticity", float(slopes[0]), slopes[1:], note="between the 10th and the 90th percentile")
+        # one loss only in both groups has no slope
+        return np.asarray(np.where(rise[:, 0] > 0, rise[:, 1] / rise[:, 0], np.nan))
 
 
 def iso_ood_data_multiplier(a: Source, b: Source, at: Mapping[str, float] | None = None) -> IsoLoss:

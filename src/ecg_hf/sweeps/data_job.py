@@ -2,14 +2,15 @@
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ecg_hf.arguments import PretrainingArguments
+from ecg_hf.errors import EcgError, EcgIntegrityError
 from ecg_hf.runs import make_extractor, open_corpora, open_split
 from ecg_hf.sweeps.evaluation import Evaluation
 from ecg_hf.sweeps.job import Job
-from ecg_hf.sweeps.probes import open_probed
+from ecg_hf.sweeps.probes import check_probe
 from ecg_hf.sweeps.training_job import TrainingJob
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,11 @@ class DataJob(Job):
         return False
 
     def do(self) -> None:
-        """Opens every corpus under every input contract once."""
+        """Opens every corpus under every input contract once, and checks that every probe can be made.
+
+        Raises:
+            EcgError: If data cannot be read, or a probe asks for what there is not.
+        """
         seen: set[str] = set()
         for job in self.jobs:
             contract = {name: getattr(job.arguments, name) for name in _CONTRACT}
@@ -41,8 +46,7 @@ class DataJob(Job):
             if _is_new(seen, [contract, corpora, sorted(splits)]):
                 _prepare(job.arguments, splits)
             for one in job.evaluations:
-                asked = [one.task, one.corpus_config, one.data_dir, one.corpus_fields]
-                if one.group != "id" and _is_new(seen, [contract, asked]):
+                if one.group != "id" and _is_new(seen, [contract, asdict(one)]):
                     _prepare_probe(job.arguments, one)
 
 
@@ -61,6 +65,8 @@ def _prepare(arguments: PretrainingArguments, splits: set[str]) -> None:
 
 
 def _prepare_probe(arguments: PretrainingArguments, evaluation: Evaluation) -> None:
-    task, splits = open_probed(evaluation, make_extractor(arguments))
-    counts = {name: len(split.records) for name, split in splits.items()}
-    logger.info("%s: %d labels of %s, records %s", evaluation.name, len(task.labels), task.name, counts)
+    try:
+        said = check_probe(evaluation, make_extractor(arguments))
+    except (EcgError, ValueError) as error:
+        raise EcgIntegrityError(f"{evaluation.name} cannot be made of any run: {error}") from error
+    logger.info("%s: %s", evaluation.name, said)

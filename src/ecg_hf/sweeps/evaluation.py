@@ -48,6 +48,6 @@ class Evaluation:
         if (self.group == "id") != (self.task is None):
             raise ValueError(f"{self.name} must name a task if, and only if, it is a probe, got task {self.task!r}")
 
-    def contradicts(self, learned: set[str]) -> set[str]:
-        """Says which of its labels do not belong to its group if these were learned in pretraining."""
-        return set(self.labels) - learned if self.group == "ood_seen" else set(self.labels) & learned
+    def contradicts(self, asked: set[str], learned: set[str]) -> set[str]:
+        """Says which of the labels that it asks do not belong to its group if these were learned in pretraining."""
+        return asked - learned if self.group == "ood_seen" else asked & learned

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from itertools import product
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 import yaml
 
 from ecg_hf.arguments import PretrainingArguments, make_arguments
 from ecg_hf.pretraining import PAIRS
+from ecg_hf.registry import TASKS, load
 from ecg_hf.sweeps.evaluation import Evaluation
 from ecg_hf.sweeps.points import Block, Point
 
@@ -67,6 +68,8 @@ class Grid:
         for part in (*self.runs, *((self.learning_rates,) if self.learning_rates else ())):
             for kind in ("families", "objectives", "sizes"):
                 self._require(kind, getattr(part, kind, ()))
+        self._check_lists()
+        self._check_shares()
         for family, objective in product(self.families, self.objectives):
             self._check_groups(family, objective)
 
@@ -111,13 +114,32 @@ class Grid:
             if name not in known:
                 raise KeyError(f"the grid has no {name!r} among its {kind}; choose from {', '.join(known)}")
 
+    def _check_lists(self) -> None:
+        """Checks that what adds up, or is compared, is a list: text would be taken for the list of its letters."""
+        kinds = ("families", "objectives", "sizes", "shares")
+        parts = {f"{key} of {kind}": given for kind in kinds for key, given in getattr(self, kind).items()}
+        tried = self.learning_rates.arguments if self.learning_rates else {}
+        for where, part in (parts | {"arguments": self.arguments, "learning_rates": tried}).items():
+            for name in part.keys() & {*LISTS, "labels"}:
+                _require_list(part[name], name, where)
+
+    def _check_shares(self) -> None:
+        """Checks that a share with arguments of its own is one of some run."""
+        used = {point.fraction for point in self.points()} | ({1.0} if self.learning_rates else set())
+        if odd := sorted(self.shares.keys() - used):
+            raise ValueError(f"shares names {odd}, which no run has; choose from {sorted(used)}, or leave them out")
+
     def _check_groups(self, family: str, objective: str) -> None:
         """Checks that what a probe calls seen was, and what it calls unseen was not, among the pretraining labels."""
         said = self.arguments | self.families[family] | self.objectives[objective]
         for evaluation in self.evaluations:
             if self.paradigm(objective) != "sl" or evaluation.task is None or evaluation.task != said.get("task"):
                 continue
-            if odd := evaluation.contradicts(set(said.get("labels") or evaluation.labels)):
+            every = load(TASKS, evaluation.task).labels
+            # labels that a rule finds in the data are not known yet, but those of both sides are of the same rule
+            learned = set(said.get("labels") or every or evaluation.labels or ["all of its labels"])
+            asked = set(evaluation.labels or every or learned)
+            if odd := evaluation.contradicts(asked, learned):
                 raise ValueError(
                     f"{evaluation.name} is of the group {evaluation.group}, but of its labels {sorted(odd)} are not: "
                     f"{objective} learns {said.get('labels') or 'all labels'}"
@@ -135,10 +157,13 @@ def read_grid(path: Path) -> Grid:
     raw = _require_mapping(raw, path.name)
     for name in ("families", "objectives", "sizes"):
         given = raw.get(name) or {}
-        raw[name] = {str(key): dict((given[key] if isinstance(given, dict) else None) or {}) for key in given}
-    raw["shares"] = {float(share): dict(given) for share, given in (raw.get("shares") or {}).items()}
-    raw["runs"] = tuple(_make(Block, block, "a block of runs") for block in raw.get("runs") or [{}])
-    raw["evaluations"] = tuple(_make(Evaluation, one, "an evaluation") for one in raw.get("evaluations") or [])
+        named = given if isinstance(given, dict) else dict.fromkeys(_require_list(given, name, path.name))
+        raw[name] = {str(key): _require_mapping(named[key] or {}, f"{key} of {name}") for key in named}
+    shares = _require_mapping(raw.get("shares") or {}, "shares")
+    raw["shares"] = {float(share): _require_mapping(shares[share] or {}, f"{share} of shares") for share in shares}
+    for name, kind, where in (("runs", Block, "a block of runs"), ("evaluations", Evaluation, "an evaluation")):
+        listed = _require_list(raw.get(name) or ([{}] if kind is Block else []), name, path.name)
+        raw[name] = tuple(_make(kind, one, where) for one in listed)
     if raw.get("learning_rates"):
         raw["learning_rates"] = _make(Rates, raw["learning_rates"], "learning_rates")
     return _make(Grid, raw, path.name)
@@ -152,10 +177,18 @@ def _make(kind: type[Made], raw: Any, where: str) -> Made:
     needed = [name for name, entry in known.items() if entry.default is entry.default_factory is MISSING]
     if missing := [name for name in needed if name not in raw]:
         raise ValueError(f"{where} lacks {', '.join(missing)}; it needs {', '.join(needed)}")
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
+    listed = {name for name, entry in known.items() if get_origin(entry.type) is tuple} & raw.keys()
+    where = f"{where} {raw['name']!r}" if "name" in raw else where
+    values = {name: tuple(_require_list(raw[name], name, where)) if name in listed else raw[name] for name in raw}
     for name in values.keys() & {"fractions", "rates"}:
         values[name] = tuple(float(value) for value in values[name])
     return kind(**values)
+
+
+def _require_list(value: Any, name: str, where: str) -> list[Any]:
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{name} of {where} must be a list, got {value!r}; write [{value}]")
+    return list(value)
 
 
 def _require_mapping(raw: Any, where: str) -> dict[str, Any]:

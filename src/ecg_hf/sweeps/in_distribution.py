@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import AutoModelForPreTraining
 
 from ecg_hf.arguments import PretrainingArguments
+from ecg_hf.batch_norms import NUM_BATCHES, regather
 from ecg_hf.bootstrap import Values, cluster_by_patient
 from ecg_hf.crops import tile
 from ecg_hf.errors import EcgIntegrityError
@@ -21,7 +22,7 @@ from ecg_hf.finetuning import by_record
 from ecg_hf.frozen_features import find_device
 from ecg_hf.pretraining import Pair
 from ecg_hf.registry import TASKS, load
-from ecg_hf.runs import make_extractor, open_corpora, open_split
+from ecg_hf.runs import make_crops, make_extractor, open_corpora, open_split
 from ecg_hf.split import Split, require_disjoint
 from ecg_hf.sweeps.evaluation import Evaluation
 from ecg_hf.sweeps.scores import Answers, clustered_error, log_losses
@@ -56,11 +57,22 @@ def evaluate_in_distribution(folder: Path, evaluation: Evaluation) -> list[dict[
     pair: Any = AutoModelForPreTraining.from_pretrained(folder).eval()
     pair.to(find_device())
     if arguments.task is None:
+        gather_hidden(pair, arguments, [train for train, _ in opened])
         objective = arguments.pair.partition("-")[2]
         return [_own_loss(pair, tests, num_samples, evaluation.name, METRICS.get(objective, "loss"))]
     task = replace(load(TASKS, arguments.task), labels=tuple((pair.config.id2label or {}).values()), vocabulary=None)
     answers = _answers(pair, task, [train for train, _ in opened], tests, num_samples)
     return answers.rows(evaluation.name, evaluation.per_label)
+
+
+def gather_hidden(pair: Pair, arguments: PretrainingArguments, trains: list[Split]) -> None:
+    """Gives batch norms the statistics of signals of which the objective hides something, as its loss sees them.
+
+    A run leaves those of whole signals in its model. With them the loss of a residual network is too high by more than
+    a step in size or data lowers it, and that of a network without batch norms is not.
+    """
+    batches = make_crops(arguments, trains).first_batches(NUM_BATCHES, arguments.batch_size)
+    regather(pair.backbone, (batch["signal"].to(pair.device) for batch in batches), pair)
 
 
 def _by_patient(split: Split, limit: int | None) -> Split:

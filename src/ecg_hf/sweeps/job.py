@@ -8,10 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
+
+from ecg_hf.errors import EcgProcessError
 
 LOCK_S = 120.0  # for which a job waits for another process that still works on it
 TAIL_BYTES = 4096
+
+
+class RunningElsewhereError(EcgProcessError):
+    """A job that another process works on."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +59,40 @@ class Job(ABC):
         """Why it failed, if it did."""
         return self.root / "logs" / f"{self.name}.error"
 
+    @property
+    def lock(self) -> Path:
+        """Held by the process that works on it."""
+        return self.root / "logs" / f"{self.name}.lock"
+
+    @property
+    def elsewhere(self) -> str:
+        """What is to be said if another process works on it."""
+        return f"{self.name} is still running elsewhere, in the process that holds {self.lock}; wait for it, or end it"
+
     def run(self) -> None:
-        """Does it, with its log as standard output and error, alone and in a process of its own."""
+        """Does it, with its log as standard output and error, alone and in a process of its own.
+
+        Raises:
+            RunningElsewhereError: If another process does not let go of it, whose log and error are left alone.
+        """
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.lock, timeout=LOCK_S)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise RunningElsewhereError(self.elsewhere) from error
+        try:
+            self._run_alone()
+        finally:
+            lock.release()
+
+    def _run_alone(self) -> None:
         self.error.unlink(missing_ok=True)
         with self.log.open("a", encoding="utf-8") as log:
             for number in (1, 2):
                 os.dup2(log.fileno(), number)
         try:
-            with FileLock(self.log.with_suffix(".lock"), timeout=LOCK_S):
-                self.do()
+            self.do()
         except Exception as error:
             self.error.write_text(f"{type(error).__name__}: {error}\n", encoding="utf-8")
             raise

@@ -1,5 +1,6 @@
 """Logistic regression with an L2 penalty that cross-validation chooses, of several labels at once."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -47,17 +48,31 @@ def fit_logistic(features: Values, targets: NDArray[np.float32], patients: NDArr
     Raises:
         EcgIntegrityError: If a label has fewer than 5 records of either class.
     """
-    rarer = np.minimum((targets == 1).sum(axis=0), (targets == 0).sum(axis=0))
-    if (rarer < FEWEST).any():
-        raise EcgIntegrityError(
-            f"label {int(np.argmin(rarer))} of a probe has {rarer.min()} records of one class among {len(targets)}, "
-            f"expected at least {FEWEST}; fit it on more records, or leave the label out"
-        )
+    require_both_classes(targets)
     best = np.argmin(_held_out_losses(features, targets, patients, seed), axis=0)
     path = fit_path(features, targets)
     columns = np.arange(targets.shape[1])
     chosen = path[best, :, columns].T
     return LogisticFit(chosen[:-1], chosen[-1], PENALTIES[best])
+
+
+def require_both_classes(targets: NDArray[np.float32], names: Sequence[str] = ()) -> None:
+    """Checks that there is enough of both classes of each label to fit it.
+
+    Args:
+        targets: 0 or 1, NaN if unknown, shape (R, C).
+        names: Of the labels, if known.
+
+    Raises:
+        EcgIntegrityError: If a label has fewer than 5 records of either class.
+    """
+    rarer = np.minimum((targets == 1).sum(axis=0), (targets == 0).sum(axis=0))
+    if (rarer < FEWEST).any():
+        rarest = int(np.argmin(rarer))
+        raise EcgIntegrityError(
+            f"label {names[rarest] if names else rarest} of a probe has {rarer.min()} records of one class among "
+            f"{len(targets)}, expected at least {FEWEST}; fit it on more records, or leave the label out"
+        )
 
 
 def _held_out_losses(features: Values, targets: NDArray[np.float32], patients: NDArray[np.int64], seed: int) -> Values:

@@ -2,7 +2,8 @@
 
 import functools
 import json
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,7 +24,8 @@ class ModelSize:
     Args:
         n_params: Of the backbone.
         n_params_nonembed: Of the backbone without its stem.
-        n_params_total: With the objective.
+        n_params_total: With the objective, and of a supervised one the head of its labels. Labels that a rule would
+            find in the data are counted if the arguments name them; if not, there is no head in it.
     """
 
     n_params: int
@@ -67,9 +69,12 @@ def _count_flops(shape: str, num_samples: int) -> int:
 def _build(shape: str) -> Pair:
     arguments = PretrainingArguments(output_dir="", **json.loads(shape))
     task: Task | None = load(TASKS, arguments.task) if arguments.task else None
-    if task is not None and task.labels:  # a rule would need the data, and decides nothing but the head
+    if task is not None and task.labels:
         task = choose_labels(task, arguments.labels)
-    with torch.device("meta"):
+    elif task is not None:  # a rule would need the data, and decides nothing but the head
+        task = replace(task, labels=tuple(arguments.labels))
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # of a head without labels
         return make_pair(arguments, task)
 
 

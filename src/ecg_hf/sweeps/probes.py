@@ -21,7 +21,7 @@ from ecg_hf.frozen_features import cache_features
 from ecg_hf.results import LabelledSplit
 from ecg_hf.runs import label_fields
 from ecg_hf.sweeps.evaluation import Evaluation
-from ecg_hf.sweeps.logistic import fit_logistic
+from ecg_hf.sweeps.logistic import fit_logistic, require_both_classes
 from ecg_hf.sweeps.scores import Answers, log_losses
 from ecg_hf.targets import choose_labels, read_splits, sort_by_record
 from ecg_hf.task_data import find_task, open_task_corpus, read_contract
@@ -76,20 +76,47 @@ def evaluate_probes(folder: Path, evaluation: Evaluation) -> list[dict[str, Any]
     return rows
 
 
+def check_probe(evaluation: Evaluation, extractor: EcgFeatureExtractor) -> str:
+    """Checks, before there is a model, that the records can be had which probes will be fitted and evaluated on.
+
+    Args:
+        evaluation: What will be asked.
+        extractor: The input contract.
+
+    Returns:
+        On what the probes are.
+
+    Raises:
+        ValueError: If the task's answers are no labels, or a label or the split does not exist.
+        EcgIntegrityError: If there are too few records, or too few of a class among them.
+    """
+    task, train, test = open_asked(evaluation, extractor)
+    owners = find_owners(train)
+    for size, seed in product(evaluation.probe_sizes, evaluation.probe_seeds):
+        require_both_classes(train.targets[choose_records(owners, size, seed)], task.labels)
+    return f"{len(task.labels)} labels of {task.name}, {len(owners)} records to fit, {len(test.targets)} to evaluate"
+
+
 def read_probed(folder: Path, evaluation: Evaluation) -> tuple[Task, Probed, Probed]:
     """Gives a task with the labels that are asked, and its training records and those that are evaluated."""
     extractor = read_contract(str(folder))
+    task, *splits = open_asked(evaluation, extractor)
+    model = make_encoder(folder, task)
+    train, test = (encode(model, split, extractor, folder / "features") for split in splits)
+    return task, train, test
+
+
+def open_asked(evaluation: Evaluation, extractor: EcgFeatureExtractor) -> tuple[Task, LabelledSplit, LabelledSplit]:
+    """Gives a task with the labels that are asked, its training split and the one that is evaluated."""
     task, splits = open_probed(evaluation, extractor)
-    names = {task.splits[0], evaluation.split}
-    if missing := names - splits.keys():
+    names = task.splits[0], evaluation.split
+    if missing := set(names) - splits.keys():
         raise ValueError(f"{task.name} has the splits {', '.join(splits)}, not {missing.pop()!r}; choose one of these")
     chosen = choose_labels(task, evaluation.labels)
     columns = [task.labels.index(label) for label in chosen.labels]
-    model = make_encoder(folder, chosen)
-    probed = {
-        name: encode(model, sort_by_record(splits[name]), columns, extractor, folder / "features") for name in names
-    }
-    return chosen, probed[task.splits[0]], probed[evaluation.split]
+    ordered = [sort_by_record(splits[name]) for name in names]
+    train, test = (LabelledSplit(one.records, one.targets[:, columns], one.num_dropped) for one in ordered)
+    return chosen, train, test
 
 
 def open_probed(evaluation: Evaluation, extractor: EcgFeatureExtractor) -> tuple[Task, dict[str, LabelledSplit]]:
@@ -121,7 +148,6 @@ def make_encoder(folder: Path, task: Task) -> EcgForSequenceClassification:
 def encode(
     model: EcgForSequenceClassification,
     split: LabelledSplit,
-    columns: list[int],
     extractor: EcgFeatureExtractor,
     cache: Path,
 ) -> Probed:
@@ -129,9 +155,13 @@ def encode(
     features = cache_features(model, split.records, extractor, cache)
     record, number = number_tiles(features.counts)
     values = features.values[features.first[record] + number].astype(np.float64)
+    return Probed(by_record(values, record), split.targets, find_owners(split))
+
+
+def find_owners(split: LabelledSplit) -> list[Hashable]:
+    """Gives the patient of each record; one whose patient is not known has one of its own."""
     ids = zip(split.records.patient_ids, split.records.record_ids, strict=True)
-    owners: list[Hashable] = [own if patient is None else patient for patient, own in ids]
-    return Probed(by_record(values, record), split.targets[:, columns], owners)
+    return [own if patient is None else patient for patient, own in ids]
 
 
 def choose_records(patients: list[Hashable], size: int, seed: int) -> NDArray[np.int64]:

@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -13,9 +14,10 @@ from multiprocessing.process import BaseProcess
 
 import torch
 
-from ecg_hf.sweeps.job import Job
+from ecg_hf.sweeps.job import Job, RunningElsewhereError
 
 POLL_S = 0.5
+ELSEWHERE = 75  # exit status of a process that left its job to another one
 STOP_S = 60.0  # that a job may take to write a checkpoint when it has to stop
 
 Watch = Callable[[Collection[str]], None]
@@ -56,7 +58,9 @@ def run_processes(jobs: Sequence[Job], workers: int, watch: Watch, threads: int 
 
 
 def explain(job: Job, code: int) -> str:
-    """Says why a job's process ended as it did, and sees to it that the job's folder says so too."""
+    """Says why a job's process ended as it did, and sees to it that the sweep's folder says so too."""
+    if code == ELSEWHERE:
+        return job.elsewhere
     if not job.error.exists():
         ended = f"signal {-code}" if code < 0 else f"exit status {code}"
         job.error.write_text(f"its process ended with {ended}; see {job.log}\n", encoding="utf-8")
@@ -74,10 +78,15 @@ def _stop(processes: Sequence[BaseProcess]) -> None:
 
 
 def _child(job: Job, threads: int) -> None:
+    # a terminal that closes tells all its processes; the sweep stops this one, with a checkpoint
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, daemon=True).start()
     torch.set_num_threads(threads)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    job.run()
+    try:
+        job.run()
+    except RunningElsewhereError:
+        sys.exit(ELSEWHERE)
 
 
 def _follow_parent() -> None:

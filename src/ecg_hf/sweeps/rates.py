@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 
 from ecg_hf.bootstrap import Values
-from ecg_hf.files import read_json
+from ecg_hf.errors import EcgCollapseError
+from ecg_hf.files import read_json, write_json
 from ecg_hf.sweeps.grid import Grid
 from ecg_hf.sweeps.model_size import measure
 from ecg_hf.sweeps.points import Point
-from ecg_hf.sweeps.training_job import TrainingJob
+from ecg_hf.sweeps.training_job import TrainingJob, identify
 
 Cell = tuple[str, str]
-DIVERGED = ("FloatingPointError", "EcgCollapseError")  # what a rate that is too large ends with
+VERDICT = "diverged.json"  # of a trial whose rate was too large
+JUDGES = ("max_nonfinite_steps", "on_collapse")  # which change no number of a run, but when it is given up
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,28 @@ class Trial(TrainingJob):
         return self.trained() or self.diverged()
 
     def diverged(self) -> bool:
-        """Says whether the rate was too large."""
-        return self.error.exists() and self.error.read_text(encoding="utf-8").startswith(DIVERGED)
+        """Says whether the rate was too large.
+
+        Raises:
+            ValueError: If that was found with other arguments.
+        """
+        if not (self.folder / VERDICT).exists():
+            return False
+        self.require_made_with(read_json(self.folder / VERDICT)["arguments"], self._judged())
+        return True
+
+    def do(self) -> None:
+        """Tries the rate, and says so in its folder if it was too large."""
+        try:
+            super().do()
+        except (FloatingPointError, EcgCollapseError) as error:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            why = f"{type(error).__name__}: {error}"
+            write_json(self.folder / VERDICT, {"why": why, "arguments": self._judged()})
+            raise
+
+    def _judged(self) -> dict[str, Any]:
+        return identify(self.arguments) | {name: getattr(self.arguments, name) for name in JUDGES}
 
     def loss(self) -> float:
         """Gives the best validation loss, infinite if the rate was too large."""

@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 from ecg_hf.errors import EcgProcessError
 from ecg_hf.files import write_json
-from ecg_hf.sweeps.cluster import submit
+from ecg_hf.sweeps.cluster import cancel_left, submit
 from ecg_hf.sweeps.data_job import DataJob
 from ecg_hf.sweeps.display import Display
 from ecg_hf.sweeps.grid import Grid
@@ -18,11 +18,12 @@ from ecg_hf.sweeps.job import Job
 from ecg_hf.sweeps.model_size import measure
 from ecg_hf.sweeps.points import Point
 from ecg_hf.sweeps.processes import Watch, run_processes
-from ecg_hf.sweeps.rates import Cell, RateRule, all_trials, describe_rules, find_rule, make_trials
+from ecg_hf.sweeps.rates import Cell, RateRule, Trial, all_trials, describe_rules, find_rule, make_trials
 from ecg_hf.sweeps.table import TABLE, write_table
 from ecg_hf.sweeps.training_job import TrainingJob
 
 RULES = "learning_rates.json"
+JOBS = ".jobs"  # submitit's files
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,21 @@ class Sweep:
     cluster: str = "processes"
     settings: Mapping[str, Any] = field(default_factory=dict)
     stream: TextIO = sys.stderr
+
+    def trials(self) -> list[Trial]:
+        """Gives the runs that learning rates are tried with; none if the grid asks for none."""
+        return all_trials(make_trials(self.grid, self.folder))
+
+    def rules(self) -> dict[Cell, RateRule] | None:
+        """Gives the rule of each cell whose learning rates are tried; None as long as a trial is left.
+
+        Raises:
+            ValueError: If a trial was made with other arguments.
+            FloatingPointError: If every rate was too large for a size.
+        """
+        if not all(trial.done() for trial in self.trials()):
+            return None
+        return {cell: find_rule(tried) for cell, tried in make_trials(self.grid, self.folder).items()}
 
     def jobs(self, rules: Mapping[Cell, RateRule] | None = None) -> dict[Point, TrainingJob]:
         """Gives the run of each point, its learning rate from the rule of its cell where there is one."""
@@ -78,17 +94,18 @@ class Sweep:
             ) from error
 
     def _run(self) -> dict[str, str]:
-        trials = make_trials(self.grid, self.folder)
-        self._prepare(all_trials(trials))
-        failed = self._do("learning rates", all_trials(trials))
-        if not all(trial.done() for trial in all_trials(trials)):
+        cancel_left(self.folder / JOBS)
+        trials = self.trials()
+        self._prepare(trials)
+        failed = self._do("learning rates", trials)
+        rules = self.rules()
+        if rules is None:
             return failed
-        rules = {cell: find_rule(tried) for cell, tried in trials.items()}
         if rules:
             write_json(self.folder / RULES, describe_rules(rules))
         jobs = self.jobs(rules)
-        self._prepare(list(jobs.values()))
         try:
+            self._prepare(list(jobs.values()))
             return self._do("runs", list(jobs.values()))
         finally:
             write_table(self.folder / TABLE, self.grid, jobs, self._edges(jobs, rules))
@@ -119,5 +136,5 @@ class Sweep:
     def _engine(self) -> Callable[[Sequence[Job], int, Watch], dict[str, str]]:
         if self.cluster == "processes":
             return lambda jobs, workers, watch: run_processes(jobs, workers, watch, self.threads)
-        place = self.folder / ".jobs"
+        place = self.folder / JOBS
         return lambda jobs, workers, watch: submit(jobs, workers, watch, place, self.cluster, self.settings)

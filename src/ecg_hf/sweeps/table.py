@@ -1,25 +1,33 @@
-"""The run table of a sweep, taken from its finished run folders: nothing is lost or there twice."""
+"""The run table of a sweep, taken from its run folders: nothing is lost or there twice."""
 
 import json
+import logging
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ecg_hf.arguments import PretrainingArguments
+from ecg_hf.errors import EcgError
 from ecg_hf.files import read_json
 from ecg_hf.registry import TASKS, load
 from ecg_hf.scaling.rows import parse_row
+from ecg_hf.sweeps.amounts import Amounts, read_amount
 from ecg_hf.sweeps.evaluation import Evaluation
 from ecg_hf.sweeps.grid import Grid
 from ecg_hf.sweeps.model_size import count_flops, measure
 from ecg_hf.sweeps.points import Point
-from ecg_hf.sweeps.training_job import TrainingJob
+from ecg_hf.sweeps.training_job import TrainingJob, count_crops
 
 TABLE = "runs.jsonl"
+logger = logging.getLogger(__name__)
 
 
 def write_table(path: Path, grid: Grid, jobs: Mapping[Point, TrainingJob], edges: Mapping[Point, bool]) -> int:
-    """Writes a row for each evaluation of each finished run, in the order of the grid, and counts them.
+    """Writes a row for each evaluation of each run that is trained, in the order of the grid, and counts them.
+
+    A run that was begun and has no evaluation yet has one row, which says that it failed or is running.
 
     Args:
         path: Of the table.
@@ -27,11 +35,10 @@ def write_table(path: Path, grid: Grid, jobs: Mapping[Point, TrainingJob], edges
         jobs: Its runs.
         edges: Whether the learning rate of a run lies at the edge of those that were tried, where any were.
     """
-    rows = []
+    rows, amounts = [], Amounts(jobs.values())
     for point, job in jobs.items():
-        if job.done():
-            run = describe_run(grid, point, job) | {"lr_on_boundary": edges.get(point)}
-            rows += [run | row for evaluation in job.evaluations for row in _describe(job, evaluation)]
+        of_run = describe_run(grid, point, job) | {"lr_on_boundary": edges.get(point)}
+        rows += [of_run | row for row in _trained_rows(grid, point, job) or _unfinished_rows(job, amounts)]
     for number, row in enumerate(rows, 1):
         parse_row(row, f"row {number} of the table")
     partial = path.with_name(f".{path.name}.partial")
@@ -45,17 +52,8 @@ def write_table(path: Path, grid: Grid, jobs: Mapping[Point, TrainingJob], edges
 
 
 def describe_run(grid: Grid, point: Point, job: TrainingJob) -> dict[str, Any]:
-    """Gives the columns of the run table that say what a finished run is.
-
-    D is the number of different records; `examples_seen` counts repetitions up to the step whose weights were kept.
-    """
-    run, size = read_json(job.folder / "run.json"), measure(job.arguments)
-    train = [corpus["splits"]["train"] for corpus in run["corpora"]]
-    n_unique = sum(counts["num_records"] for counts in train)
-    arguments = job.arguments
-    kept = run["validation_step"] if arguments.early_stopping_patience else run["steps"]
-    seen = run["examples_seen"] // run["steps"] * kept
-    supervised = grid.paradigm(point.objective) == "sl"
+    """Gives the columns of the run table that say what a run is, begun or not."""
+    size = measure(_with_labels(grid, point, job))
     return {
         "run_id": point.run_id,
         "family": point.family,
@@ -65,20 +63,62 @@ def describe_run(grid: Grid, point: Point, job: TrainingJob) -> dict[str, Any]:
         "n_params_nonembed": size.n_params_nonembed,
         "n_params_total": size.n_params_total,
         "flops_fwd": count_flops(job.arguments),
-        "n_unique": n_unique,
-        "n_patients": sum(counts["num_patients"] for counts in train) or None,
-        "examples_seen": seen,
-        "epochs": seen / n_unique,
-        "n_labels": _num_labels(job) if supervised else None,
         "seed": point.seed,
-        "lr": arguments.learning_rate,
-        "es_interior": run["validation_step"] < run["steps"] if run["validation_step"] else None,
-        "status": "done",
+        "lr": job.arguments.learning_rate,
     }
 
 
-def _num_labels(job: TrainingJob) -> int:
-    return len(read_json(job.folder / "config.json")["id2label"])
+def _trained_rows(grid: Grid, point: Point, job: TrainingJob) -> list[dict[str, Any]]:
+    """Rows of the evaluations that there are, each with what the training was.
+
+    D is the number of different records; `examples_seen` counts repetitions up to the step whose weights were kept.
+    """
+    if not job.trained():
+        return []
+    run, amount = read_json(job.folder / "run.json"), read_amount(job)
+    kept = run["validation_step"] if job.arguments.early_stopping_patience else run["steps"]
+    seen = run["examples_seen"] // run["steps"] * kept
+    training = {
+        "n_unique": amount.num_records,
+        "n_patients": amount.num_patients,
+        "examples_seen": seen,
+        "epochs": seen / amount.num_records,
+        "n_labels": len(_read_labels(job)) if grid.paradigm(point.objective) == "sl" else None,
+        "es_interior": run["validation_step"] < run["steps"] if run["validation_step"] else None,
+        "status": "done",
+    }
+    return [training | row for evaluation in job.evaluations for row in _describe(job, evaluation)]
+
+
+def _unfinished_rows(job: TrainingJob, amounts: Amounts) -> list[dict[str, Any]]:
+    """The row of a run that was begun and is not done; `examples_seen` is then what all its steps would see."""
+    failed = job.error.exists()
+    if job.done() or not (failed or job.folder.exists()):
+        return []
+    try:
+        amount = amounts.of(job.arguments)
+    except (EcgError, OSError) as error:
+        logger.warning("%s is not done and not in the table, as its data cannot be counted: %s", job.name, error)
+        return []
+    return [
+        {
+            "n_unique": amount.num_records,
+            "n_patients": amount.num_patients,
+            "examples_seen": job.arguments.max_steps * count_crops(job.arguments),
+            "status": "failed" if failed else "running",
+        }
+    ]
+
+
+def _with_labels(grid: Grid, point: Point, job: TrainingJob) -> PretrainingArguments:
+    """Names the labels that a trained run learned, which a rule may have found."""
+    if grid.paradigm(point.objective) != "sl" or not job.trained():
+        return job.arguments
+    return replace(job.arguments, labels=_read_labels(job))
+
+
+def _read_labels(job: TrainingJob) -> list[str]:
+    return list(read_json(job.folder / "config.json")["id2label"].values())
 
 
 def _describe(job: TrainingJob, evaluation: Evaluation) -> list[dict[str, Any]]:

@@ -1,12 +1,14 @@
 """A run of a sweep: pretraining, then every evaluation that it does not have yet."""
 
+import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ecg_hf.arguments import PretrainingArguments
+from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.files import read_json, write_json
 from ecg_hf.runs import pretrain
 from ecg_hf.sweeps.evaluation import Evaluation
@@ -15,7 +17,8 @@ from ecg_hf.sweeps.job import Job, drop_folder, last_row
 from ecg_hf.sweeps.model_size import count_flops
 from ecg_hf.sweeps.probes import evaluate_probes
 
-VERSION = 1  # of how evaluations are made
+logger = logging.getLogger(__name__)
+VERSION = 2  # of how evaluations are made
 STEP_FLOPS = 3e8  # what a step costs beside its arithmetic, for estimates of time
 
 
@@ -45,21 +48,31 @@ class TrainingJob(Job):
         """
         if not (self.folder / "run.json").exists():
             return False
-        made = PretrainingArguments(**read_json(self.folder / "run.json")["arguments"]).identity()
-        for name, value in self.arguments.identity().items():
-            if made[name] != value:
+        run = read_json(self.folder / "run.json")
+        made = identify(PretrainingArguments(**run["arguments"]))
+        if run.get("steps"):  # several processes may have shared it
+            made["crops_per_step"] = run["examples_seen"] // run["steps"]
+        self.require_made_with(made, identify(self.arguments))
+        return True
+
+    def require_made_with(self, made: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+        """Refuses what is in the folder if it was made with something else than the grid asks for now.
+
+        Raises:
+            ValueError: If it was.
+        """
+        for name, value in asked.items():
+            if made.get(name) != value:
                 raise ValueError(
-                    f"{self.folder} was made with {name}={made[name]!r}, the grid now says {value!r}; "
+                    f"{self.folder} was made with {name}={made.get(name)!r}, the grid now says {value!r}; "
                     "choose another folder for the sweep, or remove that run"
                 )
-        return True
 
     @property
     def cost(self) -> float:
         """Of all steps, in FLOP and what is like them."""
-        arguments = self.arguments
-        crops = arguments.batch_size * arguments.gradient_accumulation_steps
-        return arguments.max_steps * (3 * count_flops(arguments) * crops + STEP_FLOPS)
+        crops = count_crops(self.arguments)
+        return self.arguments.max_steps * (3 * count_flops(self.arguments) * crops + STEP_FLOPS)
 
     def progress(self) -> dict[str, Any]:
         """Says which step it is at, of how many, and its losses there."""
@@ -68,18 +81,38 @@ class TrainingJob(Job):
         return {"of": self.arguments.max_steps, **found}
 
     def do(self) -> None:
-        """Pretrains, goes on with a pretraining that was interrupted, and evaluates."""
+        """Pretrains, goes on with a pretraining that was interrupted, and evaluates.
+
+        Raises:
+            EcgIntegrityError: If evaluations could not be made, after those that could.
+        """
         if not self.trained():
             pretrain(replace(self.arguments, resume=True))
         for left in ("checkpoints", "best"):
             drop_folder(self.folder / left)
+        self._evaluate()
+
+    def _evaluate(self) -> None:
+        """Makes the evaluations that are lacking; one that fails does not keep the others from being made."""
+        failed: dict[str, Exception] = {}
         for evaluation in self.evaluations:
-            if self.rows_of(evaluation) is None:
+            if self.rows_of(evaluation) is not None:
+                continue
+            try:
                 rows = evaluate(self.folder, evaluation)
+            except Exception as error:
+                logger.exception("%s could not be made", evaluation.name)
+                failed[evaluation.name] = error
+            else:
                 path = self._path(evaluation)
                 path.parent.mkdir(exist_ok=True)
                 write_json(path, {"asked": _asked(evaluation), "rows": rows})
         drop_folder(self.folder / "features")
+        if failed:
+            said = "; ".join(f"{name}: {type(error).__name__}: {error}" for name, error in failed.items())
+            raise EcgIntegrityError(
+                f"{len(failed)} of {len(self.evaluations)} evaluations could not be made, the others were: {said}"
+            ) from next(iter(failed.values()))
 
     def rows_of(self, evaluation: Evaluation) -> list[dict[str, Any]] | None:
         """Gives what an evaluation found; None if it was not made, or asked something else."""
@@ -92,6 +125,16 @@ class TrainingJob(Job):
 
     def _path(self, evaluation: Evaluation) -> Path:
         return self.folder / "evaluations" / f"{evaluation.name}.json"
+
+
+def identify(arguments: PretrainingArguments) -> dict[str, Any]:
+    """Gives what makes a run of one process another run if it changes."""
+    return arguments.identity() | {"crops_per_step": count_crops(arguments)}
+
+
+def count_crops(arguments: PretrainingArguments) -> int:
+    """Counts the crops of an optimizer step of one process."""
+    return arguments.batch_size * arguments.gradient_accumulation_steps
 
 
 def _asked(evaluation: Evaluation) -> dict[str, Any]:
