@@ -169,6 +169,8 @@ def test_the_numbers_in_json_give_the_fits_back(folder, study):
         assert each["bottleneck"]["elasticity_n"]["low"] == law.bottleneck.elasticity_n.low
         for name in ("budgets", "size", "size_low", "size_high", "data", "loss", "extrapolated"):
             assert each["frontier"][name] == getattr(law.frontier, name).tolist()
+        ends = [np.array(each["frontier"][name]) for name in ("loss_low", "loss", "loss_high")]
+        assert (ends[0] < ends[1]).all() and (ends[1] < ends[2]).all() and (ends[2] < 1.2 * ends[0]).all()
         assert [choice["aicc"] for choice in each["choices"]] == [choice.aicc for choice in law.choices]
     assert saved["unfinished"] == ["never (failed)"] and saved["form"] == "chinchilla" and saved["delta"] == "auto"
 

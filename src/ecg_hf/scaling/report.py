@@ -13,6 +13,7 @@ from ecg_hf.scaling.comparison_numbers import pair_numbers, transfer_numbers
 from ecg_hf.scaling.contrasts import Contrasts
 from ecg_hf.scaling.figures import draw_study
 from ecg_hf.scaling.frontier import Frontier
+from ecg_hf.scaling.intervals import CONFIDENCE, Boot
 from ecg_hf.scaling.result import GRAVE
 from ecg_hf.scaling.study import CellLaw, Evaluation, Study
 from ecg_hf.scaling.tables import (
@@ -111,7 +112,8 @@ def _law(law: CellLaw) -> dict[str, Any]:
         "not_held_out": law.refused,
         "sensitivity": {text: {n: _finite(v) for n, v in p.items()} for text, p in law.sensitivity.items()},
         "bottleneck": _bottleneck(law.bottleneck) if law.bottleneck else None,
-        "frontier": _frontier(law.frontier) if law.frontier else None,
+        "frontier": _frontier(law.frontier, law.boot) if law.frontier else None,
+        "no_frontier": law.no_frontier,
     }
 
 
@@ -120,8 +122,11 @@ def _bottleneck(found: Bottleneck) -> dict[str, Any]:
     return {"limit": found.limit, "at": dict(found.at)} | estimates
 
 
-def _frontier(found: Frontier) -> dict[str, list[Any]]:
-    return {name: [_finite(each) for each in np.asarray(values).tolist()] for name, values in asdict(found).items()}
+def _frontier(found: Frontier, boot: Boot) -> dict[str, list[Any]]:
+    losses = np.exp(boot.log_predict(np.stack([found.size, found.data])))
+    low, high = np.quantile(losses, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
+    columns = asdict(found) | {"loss_low": low, "loss_high": high}
+    return {name: [_finite(each) for each in np.asarray(values).tolist()] for name, values in columns.items()}
 
 
 def _finite(value: float) -> float | str:
