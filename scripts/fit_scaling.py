@@ -6,12 +6,14 @@ python scripts/fit_scaling.py RUNS OUT [--form chinchilla] [--num_replicates 100
 import argparse
 import logging
 from pathlib import Path
+from typing import Literal
 
+from ecg_hf.scaling.cell_fit import REPORTED
 from ecg_hf.scaling.contrasts import contrast
 from ecg_hf.scaling.report import write_report
 from ecg_hf.scaling.rows import AMOUNTS, SIZES
 from ecg_hf.scaling.runs import RunTable
-from ecg_hf.scaling.study import FORMS, analyse
+from ecg_hf.scaling.study import analyse
 
 
 def main() -> None:
@@ -20,7 +22,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, help="run table: .jsonl, .csv, .parquet or .json")
     parser.add_argument("out", type=Path, help="folder of the report")
-    parser.add_argument("--form", default="chinchilla", choices=FORMS, help="of the law of N and D that is reported")
+    parser.add_argument("--form", default="chinchilla", choices=REPORTED, help="of the law that is reported")
+    parser.add_argument(
+        "--delta", default="auto", type=_delta, help="where Huber's loss becomes linear: auto, or such as 0.001 or inf"
+    )
     parser.add_argument("--size", default="n_params", choices=SIZES, help="which column N is")
     parser.add_argument("--data", default="n_unique", choices=AMOUNTS, help="which column D is")
     parser.add_argument("--num_replicates", type=int, default=1000, help="of each bootstrap over runs")
@@ -30,10 +35,21 @@ def main() -> None:
     arguments = parser.parse_args()
     read = RunTable.from_trackio if arguments.trackio else RunTable.read
     table = read(arguments.runs, size=arguments.size, data=arguments.data, ignore=arguments.ignore)
-    study = analyse(table, form=arguments.form, num_replicates=arguments.num_replicates, seed=arguments.seed, say=print)
+    study = analyse(
+        table,
+        form=arguments.form,
+        num_replicates=arguments.num_replicates,
+        seed=arguments.seed,
+        delta=arguments.delta,
+        say=print,
+    )
     path = write_report(study, contrast(study, say=print), arguments.out)
     laws, flags = list(study.each()), sum(len(law.fit.flags) for law in study.each())
-    print(f"{len(laws)} laws, {flags} flags, {len(study.missing)} cells without a law: {path}")
+    print(f"{len(laws)} laws, {flags} flags, {len(study.missing)} left out: {path}")
+
+
+def _delta(text: str) -> float | Literal["auto"]:
+    return "auto" if text == "auto" else float(text)
 
 
 if __name__ == "__main__":

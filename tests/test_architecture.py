@@ -56,8 +56,8 @@ CHAINS = {
     "scaling": (
         "law power_laws kaplan saturating repeated broken shifted laws descent rows reading runs points result fitting "
         "intervals profiles choice flops multipliers ladder joint crossing bottleneck orthogonal loss_to_loss paired "
-        "transfer frontier design comparison study contrasts plots comparison_plots comparison_numbers tables "
-        "figures report"
+        "transfer frontier design comparison macro cell_fit study contrasts plots comparison_plots comparison_numbers "
+        "tables figures report"
     ).split(),
     "sweeps": (
         "job evaluation points grid model_size scores logistic in_distribution probes training_job rates data_job "

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from scaling_runs import LAW, loss, row, rows
 
-from ecg_hf.scaling.contrasts import contrast
+from ecg_hf.scaling.contrasts import Contrasts, contrast
 from ecg_hf.scaling.report import WORDING, write_report
 from ecg_hf.scaling.result import Fit
 from ecg_hf.scaling.runs import RunTable
-from ecg_hf.scaling.study import analyse
+from ecg_hf.scaling.study import Study, analyse
 
 ROOT = Path(__file__).parents[1]
 TWICE = LAW | {"A": LAW["A"] * 2 ** LAW["alpha"]}
@@ -111,6 +111,44 @@ def test_the_report_names_flags_failures_and_whose_numbers_these_are(folder):
     assert card.startswith("## Scaling") and WORDING in card and "Prediction of the largest runs" in card
 
 
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({}, "Every run is done; whether 9 of 9 converged is not recorded."),
+        ({"es_interior": True}, "Every run is done; every run that is done converged."),
+        ({"es_interior": False}, "Every run is done; 1 of 9 were best at their last step, so perhaps not converged."),
+        ({"status": "running"}, "Not done: r8 (running); whether 8 of 8 converged is not recorded."),
+    ],
+)
+def test_the_report_calls_runs_done_and_converged_only_where_the_table_does(changes, text, tmp_path):
+    made = [row(f"r{i}", n_params=float(size)) for i, size in enumerate(np.geomspace(2e4, 2e8, 9))]
+    known = changes.get("es_interior") is not None
+    made = [each | {"es_interior": True} if known else each for each in made]
+    made[-1] |= changes
+    path = write_report(Study(RunTable.from_rows(made)), Contrasts([], [], []), tmp_path)
+    assert text in path.read_text()
+
+
+def test_the_report_tells_probes_apart_and_says_what_a_mean_is_over(tmp_path):
+    made = []
+    for i, size in enumerate(np.geomspace(2e4, 2e8, 9)):
+        own = {"n_params": float(size), "eval_group": "ood_unseen", "metric": "ne", "probe": "linear", "probe_n": 500}
+        value = float((0.3 + 3 * size**-0.25) * np.exp(0.003 * np.cos(7 * i)))
+        made += [
+            row(f"r{i}", eval_id=task, value=value, probe_dim=dim, **own)
+            for task in ("mi", "age")
+            for dim in (None, 128)
+        ]
+    study = analyse(RunTable.from_rows(made), num_replicates=5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ecg_hf.scaling.report.draw_study", lambda study, contrasts, folder: {})
+        text = write_report(study, Contrasts([], [], []), tmp_path).read_text()
+    titles = [line for line in text.splitlines() if line.startswith("## ne of")]
+    assert len(titles) == len(set(titles)) == 6
+    assert "linear probe on 500 records, 128 features\n\nMean over age + mi.\n" in text
+    assert text.count("**resnet sl supervised, mi**: of N alone") == 1
+
+
 def test_every_figure_in_the_report_is_there_and_the_other_way_round(folder):
     pytest.importorskip("matplotlib")
     text = (folder / "report.md").read_text()
@@ -126,7 +164,15 @@ def test_the_numbers_in_json_give_the_fits_back(folder, study):
     for each, law in zip(saved["laws"], study.each(), strict=True):
         assert Fit.from_dict(each["fit"]).params == law.fit.params
         assert each["intervals"]["alpha"]["low"] < law.fit.params["alpha"] < each["intervals"]["alpha"]["high"]
-    assert saved["unfinished"] == ["never (failed)"]
+        found = {name: each["bottleneck"][name]["value"] for name in ("elasticity_n", "elasticity_d", "share_d")}
+        assert found == {name: getattr(law.bottleneck, name).value for name in found}
+        assert each["bottleneck"]["elasticity_n"]["low"] == law.bottleneck.elasticity_n.low
+        for name in ("budgets", "size", "size_low", "size_high", "data", "loss", "extrapolated"):
+            assert each["frontier"][name] == getattr(law.frontier, name).tolist()
+        ends = [np.array(each["frontier"][name]) for name in ("loss_low", "loss", "loss_high")]
+        assert (ends[0] < ends[1]).all() and (ends[1] < ends[2]).all() and (ends[2] < 1.2 * ends[0]).all()
+        assert [choice["aicc"] for choice in each["choices"]] == [choice.aicc for choice in law.choices]
+    assert saved["unfinished"] == ["never (failed)"] and saved["form"] == "chinchilla" and saved["delta"] == "auto"
 
 
 def test_a_cell_that_varies_in_size_alone_gets_a_law_of_size_and_the_report_says_so(tmp_path):
@@ -142,7 +188,26 @@ def test_a_cell_that_varies_in_size_alone_gets_a_law_of_size_and_the_report_says
     assert law.fit.points.letters == ("N",) and "different values of D, got 1" in law.why
     assert len(study.missing) == 1 and study.missing[0].startswith("cnn sl supervised")
     text = write_report(study, contrast(study), tmp_path).read_text()
-    assert "**no law**: cnn" in text and "of N alone" in text
+    assert "**left out**: cnn" in text and "of N alone" in text
+
+
+def test_a_law_of_records_alone_is_never_written_as_one_of_size(tmp_path):
+    amounts = np.geomspace(2e3, 2e6, 9)
+    noise = np.exp(0.003 * np.random.default_rng(0).normal(size=9))
+    made = [
+        row(f"r{i}", n_unique=float(d), value=float((0.1 + 4 * d**-0.3) * e))
+        for i, (d, e) in enumerate(zip(amounts, noise, strict=True))
+    ]
+    study = analyse(RunTable.from_rows(made), num_replicates=20)
+    (law,) = study.each()
+    assert "L = E + A D^-alpha" in str(law.fit) and law.fit.as_dict()["formula"] == "L = E + A D^-alpha"
+    text = write_report(study, contrast(study), tmp_path).read_text()
+    card = (tmp_path / "card_section.md").read_text()
+    for written in (text, card):
+        assert "pow+E: `L = E + A D^-alpha`." in written and "N^-alpha" not in written
+        assert "of D alone, at n_params = 2e+04" in written
+        assert "| cell | form | of |" in written and "| resnet sl supervised | pow+E | D | 9 |" in written
+    assert "| resnet sl supervised | D | alpha |" in text and "| resnet sl supervised | D | as reported |" in text
 
 
 def test_a_fit_at_a_bound_says_so_in_its_plot():
@@ -167,9 +232,10 @@ def test_the_script_writes_the_report(tmp_path, monkeypatch, capsys):
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     out = tmp_path / "out"
-    monkeypatch.setattr(
-        sys, "argv", ["fit_scaling.py", str(tmp_path / "runs.jsonl"), str(out), "--num_replicates", "10"]
-    )
+    options = ["--num_replicates", "10", "--form", "kaplan", "--delta", "0.001"]
+    monkeypatch.setattr(sys, "argv", ["fit_scaling.py", str(tmp_path / "runs.jsonl"), str(out), *options])
     script.main()
     assert (out / "report.md").exists() and (out / "report.json").exists() and (out / "card_section.md").exists()
     assert "1 laws" in capsys.readouterr().out
+    (law,) = json.loads((out / "report.json").read_text())["laws"]
+    assert (law["fit"]["form"], law["fit"]["delta"]) == ("kaplan", 0.001)

@@ -5,6 +5,7 @@ import sys
 
 import datasets
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,6 +13,8 @@ from scaling_runs import row, rows
 
 from ecg_hf.errors import EcgFormatError, EcgIntegrityError
 from ecg_hf.scaling import fitting
+from ecg_hf.scaling.laws import get
+from ecg_hf.scaling.points import gather
 from ecg_hf.scaling.rows import COLUMNS
 from ecg_hf.scaling.runs import RunTable
 
@@ -98,6 +101,9 @@ def test_lines_of_training_steps_and_a_torn_last_line_are_left_out_and_said(tmp_
         ({"value": float("nan")}, "value of run 'r0' must be a positive finite number, got nan"),
         ({"value": -0.1}, "must be a positive finite number, got -0.1"),
         ({"n_params": 0}, "n_params of run 'r0' must be a positive finite number"),
+        ({"value_se": "nan"}, "value_se of run 'r0' must be a finite number of at least 0, got nan"),
+        ({"value_se": -0.01}, "value_se of run 'r0' must be a finite number of at least 0, got -0.01"),
+        ({"probe_n": "nan"}, "probe_n of run 'r0' must be a finite number of at least 0, got nan"),
         ({"n_unique": None}, "row 1 lacks n_unique"),
         ({"value": None}, "is done but has no value"),
         ({"metric": "f1"}, "metric of run 'r0' must be one of nll"),
@@ -158,23 +164,54 @@ def test_runs_that_differ_in_nothing_said_are_not_taken_for_seeds():
         RunTable.from_rows([row("a"), row("b")]).aggregate_seeds()
 
 
+def as_columns(made):
+    return {name: [each.get(name) for each in made] for name in made[0]}
+
+
+@pytest.mark.parametrize("kind", [as_columns, datasets.Dataset.from_list, pd.DataFrame])
+def test_columns_that_make_a_run_table_are_read_as_one(kind):
+    """Three seeds of 30 configurations are 30 clusters, and two evaluations are no law."""
+    made = [each | {"run_id": f"{each['run_id']}-{s}", "seed": s} for s in range(3) for each in rows(seed=s)]
+    found = fitting.fit(kind([each | {"my_note": 1} for each in made]))
+    assert sorted(np.bincount(found.points.clusters)) == [3] * 30
+    assert found.params == fitting.fit(RunTable.from_rows(made)).params
+    outside = [each | {"eval_id": "mi", "eval_group": "ood_unseen"} for each in made]
+    with pytest.raises(ValueError, match=r"one evaluation, got 2 .*or keep such rows of your columns"):
+        fitting.fit(kind(made + outside))
+
+
+def test_columns_of_fewer_names_still_keep_seeds_together_and_refuse_two_evaluations():
+    made = [each for s in range(3) for each in rows(seed=s)]
+    few = {name: [each[name] for each in made] for name in ("run_id", "n_params", "n_unique", "value", "eval_id")}
+    assert sorted(np.bincount(fitting.fit(few).points.clusters)) == [3] * 30
+    with pytest.raises(ValueError, match="losses of one evaluation, got id-test, mi; keep the rows of one eval_id"):
+        fitting.fit(few | {"eval_id": ["mi", *few["eval_id"][1:]]})
+    with pytest.raises(ValueError, match="every value_se must be a positive finite number, got nan"):
+        fitting.fit(few | {"value_se": [float("nan"), *[0.01] * 89]})
+
+
+def test_runs_of_unlike_numbers_of_labels_have_no_law_of_size_and_data():
+    made = [each | {"n_labels": 1 + 5 * (number % 2)} for number, each in enumerate(rows())]
+    table = RunTable.from_rows(made)
+    with pytest.raises(ValueError, match=r"one number of labels, got 2 \(1 label; 6 labels\)"):
+        fitting.fit(table)
+    assert len(gather(table, get("labels"), None, None)) == 30
+
+
+def test_test_noise_alone_weighs_no_point_and_with_seeds_it_does():
+    made = [each | {"value_se": 0.001 * (1 + i)} for i, each in enumerate(rows(seed=0))]
+    for table in (RunTable.from_rows(made), RunTable.from_rows(made).aggregate_seeds()):
+        found = fitting.fit(table)
+        assert found.points.relative_se is None and np.ptp(found.weights) == 0
+    again = made[0] | {"run_id": "again", "seed": 1, "value": made[0]["value"] * 1.02}
+    for table in (RunTable.from_rows([*made, again]), RunTable.from_rows([*made, again]).aggregate_seeds()):
+        assert np.ptp(fitting.fit(table).weights) > 0
+
+
 def test_seeds_of_one_configuration_are_one_cluster():
     table = RunTable.from_rows([*rows(), *(r | {"run_id": r["run_id"] + "s", "seed": 1} for r in rows(seed=1))])
     clusters = fitting.fit(table).points.clusters
     assert len(clusters) == 60 and sorted(np.bincount(clusters)) == [2] * 30
-
-
-def test_a_macro_average_needs_every_task_of_every_run():
-    made = []
-    for run in ("a", "b"):
-        n = {"a": 1e5, "b": 2e5}[run]
-        for task, value in (("mi", 0.5), ("age", 0.7)):
-            made.append(
-                row(run, n_params=n, eval_id=task, eval_group="ood_unseen", metric="ne", value=value, probe="linear")
-            )
-    assert [r.value for r in RunTable.from_rows(made).macro("ood_unseen").rows] == pytest.approx([0.6, 0.6])
-    with pytest.raises(EcgIntegrityError, match="run 'b' lacks age"):
-        RunTable.from_rows(made[:3]).macro("ood_unseen")
 
 
 def test_a_law_of_several_cells_or_evaluations_is_refused():

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecg_hf.scaling.law import Law, Values
-from ecg_hf.scaling.rows import METRICS, RunRow
+from ecg_hf.scaling.rows import KINDS, METRICS, REQUIRED, RunRow
 from ecg_hf.scaling.runs import RunTable
 
 # Names a mapping may use for an input, the table's own first.
@@ -22,6 +22,7 @@ NAMES = {
 }
 _LETTERS = {name: letter for letter, names in NAMES.items() for name in names}
 _LOSSES = ("value", "L", "loss")
+_OF_TABLE = {*REQUIRED, "eval_id"}
 CHANCE_SHARE = 0.95
 ENOUGH_DECADES = 1.5
 
@@ -93,7 +94,8 @@ def gather(data: object, law: Law, x: Sequence[str] | None, y: str | None) -> Po
 
     Args:
         data: A `Points`; a `RunTable` of one cell and one evaluation; or columns by name: a mapping, a data frame, a
-            dataset, with the table's names or the letters N, D, S, K, C and "value", "loss" or "L".
+            dataset, with the table's names or the letters N, D, S, K, C and "value", "loss" or "L". Columns that make a
+            run table (run_id, family, paradigm, n_params, n_unique, eval_id) are taken as one.
         law: Whose inputs are needed.
         x: Columns or letters of the inputs, in the law's order; None takes its letters.
         y: Column of the loss; None takes "value", "loss" or "L".
@@ -102,6 +104,7 @@ def gather(data: object, law: Law, x: Sequence[str] | None, y: str | None) -> Po
         ValueError: If a column is missing, columns differ in length, a value is not positive and finite, or a table
             has several cells or evaluations.
         TypeError: If the data are none of these.
+        EcgFormatError: If columns that make a run table hold a row that is not one of it.
     """
     wanted = tuple(x) if x is not None else law.inputs
     if len(wanted) != len(law.inputs):
@@ -112,7 +115,10 @@ def gather(data: object, law: Law, x: Sequence[str] | None, y: str | None) -> Po
         return _of_table(data, wanted, y or "value")
     if not hasattr(data, "__getitem__"):
         raise TypeError(f"expected a RunTable, Points or columns by name, got a {type(data).__name__}")
-    return _of_columns(data, wanted, y)
+    there = _names(data)
+    if set(there) >= _OF_TABLE:
+        return _of_table(_as_table(data, there), wanted, y or "value")
+    return _of_columns(data, there, wanted, y)
 
 
 def _matching(points: Points, wanted: tuple[str, ...]) -> Points:
@@ -125,18 +131,50 @@ def _matching(points: Points, wanted: tuple[str, ...]) -> Points:
     return replace(points, letters=letters, columns=columns, inputs=points.inputs[places])
 
 
-def _of_columns(data: Any, wanted: tuple[str, ...], y: str | None) -> Points:
-    there = list(getattr(data, "column_names", None) or getattr(data, "columns", None) or data)
+def _names(data: Any) -> list[Any]:
+    for attribute in ("column_names", "columns"):
+        found = getattr(data, attribute, None)
+        if found is not None:
+            return list(found)
+    return list(data)
+
+
+def _of_columns(data: Any, there: list[Any], wanted: tuple[str, ...], y: str | None) -> Points:
     names = [_find(there, (name,) if name not in NAMES else NAMES[name]) for name in wanted]
     loss = _find(there, (y,) if y else _LOSSES)
     columns = [np.atleast_1d(np.asarray(data[name], dtype=np.float64)) for name in (*names, loss)]
     if len({column.shape for column in columns}) > 1 or columns[0].ndim > 1:
         shapes = ", ".join(f"{name} {c.shape}" for name, c in zip((*names, loss), columns, strict=True))
         raise ValueError(f"inputs and losses must be columns of one length, got {shapes}")
-    se = np.asarray(data["value_se"], dtype=np.float64) / columns[-1] if "value_se" in there else None
-    runs = np.unique(np.asarray(data["run_id"]), return_inverse=True)[1] if "run_id" in there else np.zeros(0, np.intp)
+    _one_evaluation(data, there)
     letters = tuple(_LETTERS.get(name, name) for name in wanted)
-    return Points(letters, tuple(names), np.stack(columns[:-1]), columns[-1], loss, se, runs)
+    inputs = np.stack(columns[:-1])
+    # without the columns of a configuration, runs of the same inputs are taken for its seeds
+    same = np.unique(inputs, axis=1, return_inverse=True)[1].ravel()
+    clusters = same if "run_id" in there else np.zeros(0, np.intp)
+    return Points(letters, tuple(names), inputs, columns[-1], loss, _errors(data, there, columns[-1]), clusters)
+
+
+def _errors(data: Any, there: list[Any], loss: Values) -> Values | None:
+    if "value_se" not in there:
+        return None
+    se = np.asarray(data["value_se"], dtype=np.float64)
+    if not (np.isfinite(se) & (se > 0)).all():
+        bad = se[~(np.isfinite(se) & (se > 0))][0]
+        raise ValueError(f"every value_se must be a positive finite number, got {bad}; leave the column out")
+    return se / loss
+
+
+def _one_evaluation(data: Any, there: list[Any]) -> None:
+    named = sorted({str(name) for name in np.asarray(data["eval_id"]).tolist()}) if "eval_id" in there else []
+    if len(named) > 1:
+        raise ValueError(f"a law needs losses of one evaluation, got {', '.join(named)}; keep the rows of one eval_id")
+
+
+def _as_table(data: Any, there: list[Any]) -> RunTable:
+    columns = {name: np.asarray(data[name]).tolist() for name in there if name in KINDS}
+    rows = zip(*columns.values(), strict=True)
+    return RunTable.from_rows(dict(zip(columns, row, strict=True)) for row in rows)
 
 
 def _find(there: list[Any], names: tuple[str, ...]) -> str:
@@ -151,17 +189,8 @@ def _find(there: list[Any], names: tuple[str, ...]) -> str:
 def _of_table(table: RunTable, wanted: tuple[str, ...], y: str) -> Points:
     # sorted, so that laws of one set of runs have one order whatever the evaluation
     done = replace(table, rows=tuple(sorted(table.done().rows, key=lambda row: (row.run_id, row.probe_seed or 0))))
-    for what, kinds in (
-        ("evaluation", {row.evaluation for row in done.rows}),
-        ("family, paradigm and objective", {(row.family, row.paradigm, row.objective) for row in done.rows}),
-    ):
-        if len(kinds) != 1:
-            named = [" ".join(str(part) for part in kind if part is not None) for kind in sorted(kinds, key=str)]
-            raise ValueError(
-                f"a law needs runs of one {what}, got {len(kinds)} ({'; '.join(named) or 'no run that is done'}); "
-                "choose with table.where(column, value)"
-            )
     columns = tuple(_column(done, name) for name in wanted)
+    _of_one_kind(done.rows, columns)
     inputs = np.stack([_input(done, name) for name in columns])
     loss = done.column(y)
     row = done.rows[0]
@@ -181,6 +210,29 @@ def _of_table(table: RunTable, wanted: tuple[str, ...], y: str) -> Points:
         min(chances, default=np.inf),
         _notes(table, done),
     )
+
+
+def _of_one_kind(rows: Sequence[RunRow], columns: tuple[str, ...]) -> None:
+    kinds: dict[str, set[tuple[Any, ...]]] = {
+        "evaluation": {row.evaluation for row in rows},
+        "family, paradigm and objective": {(row.family, row.paradigm, row.objective) for row in rows},
+    }
+    if "n_labels" not in columns:
+        kinds["number of labels"] = {(label_text(row.n_labels),) for row in rows}
+    for what, found in kinds.items():
+        if len(found) != 1:
+            named = [" ".join(str(part) for part in kind if part is not None) for kind in sorted(found, key=str)]
+            raise ValueError(
+                f"a law needs runs of one {what}, got {len(found)} ({'; '.join(named) or 'no run that is done'}); "
+                "choose with table.where(column, value), or keep such rows of your columns"
+            )
+
+
+def label_text(number: float | None) -> str:
+    """Names a number of labels."""
+    if number is None:
+        return "an unknown number of labels"
+    return f"{number:g} label{'' if number == 1 else 's'}"
 
 
 def _refuse_scores(metrics: list[str]) -> None:
@@ -203,8 +255,11 @@ def _input(table: RunTable, name: str) -> Values:
 def _relative_se(table: RunTable) -> Values | None:
     """Counts standard errors only if run noise is known: alone, those of the test set would say that runs have none."""
     se = table.column("value_se") / table.column("value")
-    if all(row.n_seeds is not None for row in table.rows):
-        return se if np.isfinite(se).all() else None
+    seeds = [row.n_seeds for row in table.rows]
+    if None not in seeds:
+        # without a point of several seeds, what an aggregated row gives is the test set's part alone
+        several = any(num is not None and num > 1 for num in seeds)
+        return se if several and np.isfinite(se).all() else None
     noise = table.seed_noise()
     if noise is None:
         return None
@@ -215,6 +270,7 @@ def _loss_name(row: RunRow) -> str:
     """In distribution, each objective has a loss of its own, whose values must not meet those of another."""
     own = f" ({row.objective or row.paradigm})" if row.eval_group == "id" else ""
     probe = "" if row.probe == "none" else f", {row.probe} probe" + (f" on {row.probe_n:g}" if row.probe_n else "")
+    probe += f", {row.probe_dim:g} features" if row.probe_dim else ""
     return f"{row.metric} of {row.eval_id}{own}{probe}"
 
 

@@ -1,14 +1,21 @@
 """The report of a study: Markdown, JSON, figures, and the section for a model card."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ecg_hf.files import write_json
+from ecg_hf.scaling.bottleneck import Bottleneck
+from ecg_hf.scaling.cell_fit import VARIED
 from ecg_hf.scaling.comparison_numbers import pair_numbers, transfer_numbers
 from ecg_hf.scaling.contrasts import Contrasts
 from ecg_hf.scaling.figures import draw_study
+from ecg_hf.scaling.frontier import Frontier
+from ecg_hf.scaling.intervals import CONFIDENCE, Boot
 from ecg_hf.scaling.result import GRAVE
-from ecg_hf.scaling.study import VARIED, CellLaw, Evaluation, Study
+from ecg_hf.scaling.study import CellLaw, Evaluation, Study
 from ecg_hf.scaling.tables import (
     bottleneck_table,
     choices_table,
@@ -64,6 +71,8 @@ def as_dict(study: Study, contrasts: Contrasts) -> dict[str, Any]:
     return {
         "ecg_hf": VERSION,
         "wording": WORDING,
+        "form": study.form,
+        "delta": study.delta if study.delta == "auto" else _finite(study.delta),
         "num_replicates": study.num_replicates,
         "seed": study.seed,
         "size": study.table.size,
@@ -89,18 +98,39 @@ def _law(law: CellLaw) -> dict[str, Any]:
         "replicates_at_bound": law.boot.at_bound,
         "profiles": {p.name: [p.low, p.high, p.open_low, p.open_high] for p in law.profiles},
         "choices": [
-            {"form": c.form, "delta_aicc": _finite(c.delta_aicc), "bic": _finite(c.bic), "loo": c.loo}
+            {
+                "form": c.form,
+                "num_parameters": c.num_parameters,
+                "aicc": _finite(c.aicc),
+                "delta_aicc": _finite(c.delta_aicc),
+                "bic": _finite(c.bic),
+                "loo": _finite(c.loo),
+            }
             for c in law.choices
         ],
         "holdouts": {held.by: held.errors.tolist() for held in law.holdouts},
         "not_held_out": law.refused,
         "sensitivity": {text: {n: _finite(v) for n, v in p.items()} for text, p in law.sensitivity.items()},
-        "bottleneck": law.bottleneck.limit if law.bottleneck else None,
-        "share_d": law.bottleneck.share_d.as_dict() if law.bottleneck else None,
+        "bottleneck": _bottleneck(law.bottleneck) if law.bottleneck else None,
+        "frontier": _frontier(law.frontier, law.boot) if law.frontier else None,
+        "no_frontier": law.no_frontier,
     }
 
 
+def _bottleneck(found: Bottleneck) -> dict[str, Any]:
+    estimates = {name: getattr(found, name).as_dict() for name in ("elasticity_n", "elasticity_d", "share_d")}
+    return {"limit": found.limit, "at": dict(found.at)} | estimates
+
+
+def _frontier(found: Frontier, boot: Boot) -> dict[str, list[Any]]:
+    losses = np.exp(boot.log_predict(np.stack([found.size, found.data])))
+    low, high = np.quantile(losses, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
+    columns = asdict(found) | {"loss_low": low, "loss_high": high}
+    return {name: [_finite(each) for each in np.asarray(values).tolist()] for name, values in columns.items()}
+
+
 def _finite(value: float) -> float | str:
+    """JSON has no infinity and no NaN; the text reads back with float."""
     return value if abs(value) < float("inf") else str(value)
 
 
@@ -126,26 +156,42 @@ def _report(study: Study, contrasts: Contrasts, figures: dict[str, list[str]]) -
 
 def _flags(study: Study) -> str:
     """Lists every flag once, the gravest first, with the laws that have it."""
-    lines = [f"- **no law**: {text}" for text in study.missing]
-    lines += [f"- **{law.name}, {law.evaluation[0]}**: {law.why}" for law in study.each() if law.why != VARIED]
+    lines = [f"- **left out**: {text}" for text in study.missing]
+    reasons = [f"- **{law.name}, {law.evaluation[0]}**: {law.why}" for law in study.each() if law.why != VARIED]
+    lines += dict.fromkeys(reasons)  # of several probes there is one
     places: dict[str, dict[str, list[str]]] = {}
     for law in study.each():
         for flag in law.fit.flags:
             places.setdefault(flag, {}).setdefault(law.name, []).append(str(law.evaluation[0]))
     for flag in sorted(places, key=lambda flag: not flag.startswith(GRAVE)):
-        where = "; ".join(f"{cell} ({', '.join(names)})" for cell, names in places[flag].items())
+        where = "; ".join(f"{cell} ({', '.join(dict.fromkeys(names))})" for cell, names in places[flag].items())
         lines.append(f"- **{flag}**: {where}")
-    return "\n".join(lines) or "No fit is unstable, at a bound or unidentified; every run is done and converged."
+    head = "\n".join(lines) or "No fit is unstable, at a bound or unidentified."
+    return f"{head}\n\n{_state(study)}"
+
+
+def _state(study: Study) -> str:
+    """Says of the runs what the table tells, and no more: whether they are done, and whether they converged."""
+    unfinished = study.table.unfinished()
+    done = f"Not done: {', '.join(unfinished)}" if unfinished else "Every run is done"
+    interior = {row.run_id: row.es_interior for row in study.table.done().rows}
+    last = sum(each is False for each in interior.values())
+    unknown = sum(each is None for each in interior.values())
+    parts = [f"{last} of {len(interior)} were best at their last step, so perhaps not converged"] if last else []
+    parts += [f"whether {unknown} of {len(interior)} converged is not recorded"] if unknown else []
+    return f"{done}; {'; '.join(parts) or 'every run that is done converged'}."
 
 
 def _evaluation(evaluation: Evaluation, laws: list[CellLaw], figures: list[str]) -> list[str]:
     title = f"## {evaluation[2]} of {evaluation[0]} ({evaluation[1]})"
     if evaluation[3] != "none":
         title += f", {evaluation[3]} probe" + (f" on {evaluation[4]:g} records" if evaluation[4] else "")
-    forms = sorted({f"{law.fit.form}: `{law.fit.law.formula}`" for law in laws})
+        title += f", {evaluation[5]:g} features" if evaluation[5] else ""
+    tasks = laws[0].table.rows[0].task if str(evaluation[0]).startswith("macro ") else None
     return [
         title,
-        "; ".join(forms) + ".",
+        f"Mean over {tasks}." if tasks else "",
+        _formulas(laws),
         laws_table(laws),
         *figures,
         "### How far to trust it",
@@ -160,6 +206,10 @@ def _evaluation(evaluation: Evaluation, laws: list[CellLaw], figures: list[str])
         "What limits the loss at the largest N and D:" if any(law.bottleneck for law in laws) else "",
         bottleneck_table(laws) if any(law.bottleneck for law in laws) else "",
     ]
+
+
+def _formulas(laws: list[CellLaw]) -> str:
+    return "; ".join(sorted({f"{law.fit.form}: `{law.fit.formula}`" for law in laws})) + "."
 
 
 def _comparisons(contrasts: Contrasts, figures: dict[str, list[str]]) -> list[str]:
@@ -222,7 +272,9 @@ def card_section(study: Study, contrasts: Contrasts) -> str:
     ]
     parts = [
         "## Scaling",
+        _formulas(inside) if inside else "No law could be fitted.",
         laws_table(inside),
+        "\n".join(f"- {law.name}: {law.why}" for law in inside if law.why != VARIED),
         f"Prediction of the largest runs from the others, largest error: {'; '.join(held)}.",
     ]
     flags = [f"{law.name}: {flag}" for law in inside for flag in law.fit.flags]
@@ -233,4 +285,4 @@ def card_section(study: Study, contrasts: Contrasts) -> str:
         if pair.headline is not None
     ]
     parts += ["Comparisons of cells:", "\n".join(heads)] if heads else []
-    return "\n\n".join([*parts, WORDING]) + "\n"
+    return "\n\n".join(part for part in [*parts, WORDING] if part) + "\n"

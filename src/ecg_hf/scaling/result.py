@@ -1,6 +1,7 @@
 """A fitted law: its parameters, how well they are known, and what is wrong with it."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -61,6 +62,12 @@ class Fit:
     def law(self) -> Law:
         """The form."""
         return get(self.form)
+
+    @property
+    def formula(self) -> str:
+        """The form's formula with the letters of the inputs that were fitted."""
+        letters = dict(zip(self.law.inputs, self.points.letters, strict=True))
+        return re.sub(r"\b[A-Z]\b", lambda found: letters.get(found[0], found[0]), self.law.formula)
 
     @property
     def num_points(self) -> int:
@@ -132,9 +139,6 @@ class Fit:
         return np.asarray(loss.reshape(given[0].shape))
 
     def __str__(self) -> str:
-        law = (
-            self.law.formula if len(self.points.letters) > 1 else self.law.formula.replace("N", self.points.letters[0])
-        )
         parts = []
         for name, value in self.params.items():
             error = self.standard_errors.get(name)
@@ -142,7 +146,7 @@ class Fit:
             spread = "" if error is None else f" (se {100 * error:.2g} %)" if relative else f" (se {error:.2g})"
             parts.append(f"{name} = {value:.5g}{' (given)' if name in self.fixed else spread}")
         lines = [
-            f"{self.points.cell + ': ' if self.points.cell else ''}{self.points.loss_name}, {law}",
+            f"{self.points.cell + ': ' if self.points.cell else ''}{self.points.loss_name}, {self.formula}",
             "  " + ", ".join(parts),
             f"  {self.num_points} points, log residual rms {self.rmse_log:.4f}, R2 {self.r_squared:.4f}, "
             f"delta {self.delta:.3g}" + "".join(f", {a} = {b}" for a, b in self._definitions() if a != b),
@@ -158,7 +162,7 @@ class Fit:
         return {
             "ecg_hf": VERSION,
             "form": self.form,
-            "formula": self.law.formula,
+            "formula": self.formula,
             "params": {name: _plain(value) for name, value in self.params.items()},
             "fixed": list(self.fixed),
             "standard_errors": {name: _plain(value) for name, value in self.standard_errors.items()},

@@ -107,6 +107,8 @@ class RunRow:
             self._one_of(name, allowed)
         for name in (*SIZES, *AMOUNTS, "flops_fwd", "epochs", "n_labels", "n_eval", "lr"):
             self._positive(name)
+        for name in ("value_se", "n_pos", "probe_n", "probe_dim", "seed_sd"):
+            self._not_negative(name)
         if self.status != "done":
             return
         for name in REQUIRED_WHEN_DONE:
@@ -130,6 +132,14 @@ class RunRow:
             raise EcgFormatError(
                 f"{name} of run {self.run_id!r} must be a positive finite number, got {value}; "
                 "mark a run that went wrong with status 'failed'"
+            )
+
+    def _not_negative(self, name: str) -> None:
+        value = getattr(self, name)
+        if value is not None and not (value >= 0 and math.isfinite(value)):
+            raise EcgFormatError(
+                f"{name} of run {self.run_id!r} must be a finite number of at least 0, got {value}; "
+                "leave the field empty if it is not known"
             )
 
     @property

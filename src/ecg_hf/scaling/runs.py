@@ -203,32 +203,6 @@ class RunTable:
                 )
         return replace(self, rows=tuple(_aggregate(part.rows, noise[key[1]]) for key, part in parts.items()))
 
-    def macro(self, group: str, metric: str = "ne") -> "RunTable":
-        """Averages a metric over the evaluations of a group, for every run that has all of them.
-
-        Args:
-            group: One of "id", "ood_seen", "ood_unseen".
-            metric: Which may be averaged: a normalised entropy, not a raw NLL of tasks with unlike prevalence.
-
-        Raises:
-            EcgIntegrityError: If a run lacks an evaluation that another has.
-        """
-        chosen = self.done().filter(lambda row: row.eval_group == group and row.metric == metric)
-        evaluations = {row.eval_id for row in chosen.rows}
-        rows = []
-        for part in chosen._split(lambda row: (row.run_id, *row.evaluation[3:], row.probe_seed)).values():
-            lacking = evaluations - {row.eval_id for row in part.rows}
-            if lacking:
-                raise EcgIntegrityError(
-                    f"run {part.rows[0].run_id!r} lacks {', '.join(map(str, sorted(map(str, lacking))))}, which other "
-                    f"runs have in {group!r}; evaluate it, or filter the table"
-                )
-            name = f"macro {group} ({len(evaluations)} tasks)"
-            unknown = {"dataset": None, "task": None, "value_se": None, "n_eval": None, "n_pos": None}
-            value = float(np.mean([row.value for row in part.rows]))
-            rows.append(part.rows[0].changed({"eval_id": name, "value": value} | unknown))
-        return replace(self, rows=tuple(rows))
-
 
 def _seeds_differ(rows: tuple[RunRow, ...]) -> bool:
     seeds = [row.seed for row in rows]

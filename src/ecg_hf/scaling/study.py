@@ -6,12 +6,17 @@ from typing import Any
 
 import numpy as np
 
+from ecg_hf.errors import EcgError
 from ecg_hf.scaling.bottleneck import Bottleneck, bottleneck
+from ecg_hf.scaling.cell_fit import FORMS, LINES, Delta, check_form, fit_cell, sensitivity
 from ecg_hf.scaling.choice import Choice, Holdout, compare, holdout
 from ecg_hf.scaling.fitting import fit
 from ecg_hf.scaling.flops import FlopsModel
 from ecg_hf.scaling.frontier import Frontier, frontier
 from ecg_hf.scaling.intervals import Boot, bootstrap
+from ecg_hf.scaling.laws import get
+from ecg_hf.scaling.macro import macro
+from ecg_hf.scaling.points import label_text
 from ecg_hf.scaling.profiles import Profile, profile
 from ecg_hf.scaling.result import Fit
 from ecg_hf.scaling.rows import METRICS, RunRow
@@ -20,12 +25,9 @@ from ecg_hf.scaling.runs import RunTable
 Evaluation = tuple[Any, ...]
 Cell = tuple[str, str, str]
 
-FORMS = ("chinchilla", "tied", "kaplan")
-LINES = ("pow+E", "pow")
-_PROFILED = ("E", "alpha", "beta")
+_PROFILED = ("E", "alpha", "beta", "gamma")
 _NUM_BUDGETS = 12
 _ALIKE = 1.5  # largest over smallest below which a median stands for all runs
-VARIED = "varied in N and D"
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +35,7 @@ class CellLaw:
     """The law of one cell on one evaluation.
 
     Args:
-        cell: Family, paradigm and objective.
+        cell: Family, paradigm and objective, with the number of labels where runs of the study differ in it.
         evaluation: As `RunRow.evaluation`.
         table: Its rows.
         boot: Of the law that is reported.
@@ -70,7 +72,11 @@ class CellLaw:
     @property
     def name(self) -> str:
         """Names the cell."""
-        return " ".join(dict.fromkeys(self.cell))
+        return _name(self.cell)
+
+
+def _name(cell: Cell) -> str:
+    return " ".join(dict.fromkeys(cell))
 
 
 @dataclass(eq=False)
@@ -80,9 +86,11 @@ class Study:
     Args:
         table: All rows.
         laws: By evaluation and cell.
-        missing: Why a cell has no law on an evaluation.
+        missing: Why a cell has no law on an evaluation, and what a mean over tasks leaves out.
         num_replicates: Of each bootstrap.
         seed: Of the bootstraps.
+        form: Of the law that was asked for.
+        delta: As in `fitting.fit`.
     """
 
     table: RunTable
@@ -90,6 +98,8 @@ class Study:
     missing: list[str] = field(default_factory=list)
     num_replicates: int = 1000
     seed: int = 0
+    form: str = "chinchilla"
+    delta: Delta = "auto"
 
     def each(self) -> Iterator[CellLaw]:
         """Goes through all laws."""
@@ -103,6 +113,7 @@ def analyse(
     form: str = "chinchilla",
     num_replicates: int = 1000,
     seed: int = 0,
+    delta: Delta = "auto",
     say: Callable[[str], None] = lambda text: None,
 ) -> Study:
     """Fits every cell on every evaluation whose metric is a loss, and on the mean of the normalised entropies.
@@ -110,46 +121,77 @@ def analyse(
     Args:
         table: All runs of the study.
         form: Of the law of N and D that is reported, the same for all cells; others are compared with it. A cell
-            whose runs vary only one of the two gets "pow+E" of that one, and the report says so.
+            whose runs vary only one of the two gets "pow+E" of that one, and the report says so. "saturating" is one
+            of N alone, or of D alone.
         num_replicates: Of each bootstrap.
         seed: Of all bootstraps, so that laws of the same runs have the same resamples.
+        delta: As in `fitting.fit`.
         say: Takes a line of progress.
+
+    Raises:
+        ValueError: If the form is not one of `REPORTED`, it needs a column that the table does not have, or delta is
+            not positive.
     """
-    study = Study(table, num_replicates=num_replicates, seed=seed)
-    for evaluation, part in _evaluations(table).items():
-        for cell, mine in _cells(part).items():
+    check_form(form, delta, table)
+    study = Study(table, num_replicates=num_replicates, seed=seed, form=form, delta=delta)
+    cell_of = _name_cells(table.done(), by_labels="K" not in get(form).inputs)
+    for evaluation, part in _evaluations(table, study).items():
+        for cell, mine in _cells(part, cell_of).items():
             try:
-                law = _analyse_cell(cell, evaluation, mine, form, study)
-            except ValueError as error:
-                study.missing.append(f"{' '.join(dict.fromkeys(cell))}, {evaluation[2]} of {evaluation[0]}: {error}")
+                law = _analyse_cell(cell, evaluation, _seeds_as_one(mine), study)
+            except (ValueError, EcgError) as error:
+                study.missing.append(f"{_name(cell)}, {evaluation[2]} of {evaluation[0]}: {error}")
                 continue
             study.laws.setdefault(evaluation, {})[cell] = law
             say(str(law.fit))
     return study
 
 
-def _cells(table: RunTable) -> dict[Cell, RunTable]:
-    """Splits by family, paradigm and objective, seeds made one point where they are known."""
+def _name_cells(table: RunTable, by_labels: bool) -> Callable[[RunRow], Cell]:
+    """Gives what names a row's cell; the whole table decides, so that a cell has one name on every evaluation."""
+    labels: dict[tuple[str, str | None], set[float | None]] = {}
+    for row in table.rows:
+        labels.setdefault((row.paradigm, row.objective), set()).add(row.n_labels)
+
+    def cell_of(row: RunRow) -> Cell:
+        several = by_labels and len(labels[row.paradigm, row.objective]) > 1
+        objective = row.objective or ""
+        return row.family, row.paradigm, f"{objective} with {label_text(row.n_labels)}" if several else objective
+
+    return cell_of
+
+
+def _cells(table: RunTable, cell_of: Callable[[RunRow], Cell]) -> dict[Cell, RunTable]:
     rows: dict[Cell, list[RunRow]] = {}
     for row in table.rows:
-        rows.setdefault((row.family, row.paradigm, row.objective or ""), []).append(row)
-    parts = {cell: replace(table, rows=tuple(mine)) for cell, mine in rows.items()}
-    seeds = any(row.seed is not None for row in table.rows)
-    return {cell: part.aggregate_seeds() if seeds else part for cell, part in parts.items()}
+        rows.setdefault(cell_of(row), []).append(row)
+    return {cell: replace(table, rows=tuple(mine)) for cell, mine in rows.items()}
 
 
-def _evaluations(table: RunTable) -> dict[Evaluation, RunTable]:
-    """Splits by evaluation, and adds the macro average of each group that has several tasks in normalised entropy."""
+def _seeds_as_one(table: RunTable) -> RunTable:
+    """Makes seeds, of runs and of probes, one point where they are known."""
+    known = any(row.seed is not None or row.probe_seed is not None for row in table.rows)
+    return table.aggregate_seeds() if known else table
+
+
+def _evaluations(table: RunTable, study: Study) -> dict[Evaluation, RunTable]:
+    """Splits by evaluation, and adds the macro averages of each group that has several tasks in normalised entropy."""
     parts = {key: part for key, part in table.evaluations().items() if METRICS[str(key[2])]}
     for group in ("ood_seen", "ood_unseen"):
-        tasks = {row.eval_id for row in table.done().rows if row.eval_group == group and row.metric == "ne"}
-        if len(tasks) > 1:
-            parts |= table.macro(group).evaluations()
+        try:
+            found = macro(table, group)
+        except EcgError as error:
+            study.missing.append(f"macro {group}: {error}")
+            continue
+        parts |= found.table.evaluations()
+        study.missing += found.missing
     return parts
 
 
-def _analyse_cell(cell: Cell, evaluation: Evaluation, table: RunTable, form: str, study: Study) -> CellLaw:
-    fitted, mine, why = _fit_cell(table, form)
+def _analyse_cell(cell: Cell, evaluation: Evaluation, table: RunTable, study: Study) -> CellLaw:
+    fitted, mine, why = fit_cell(table, study.form, study.delta)
+    # of a family and paradigm there may be several cells, which figures must not give one name
+    fitted = replace(fitted, points=replace(fitted.points, cell=_name(cell)))
     boot = bootstrap(fitted, study.num_replicates, seed=study.seed)
     letters = fitted.points.letters
     front, no_front = _frontier(mine, boot)
@@ -165,11 +207,11 @@ def _analyse_cell(cell: Cell, evaluation: Evaluation, table: RunTable, form: str
         evaluation,
         mine,
         boot,
-        compare([fitted, *_others(mine, fitted)]),
+        compare([fitted, *_others(mine, fitted, study.delta)]),
         holdouts,
         refused,
         [profile(fitted, name) for name in free],
-        _sensitivity(mine, fitted),
+        sensitivity(mine, fitted, study.delta),
         bottleneck(boot) if letters == ("N", "D") else None,
         front,
         why,
@@ -177,60 +219,20 @@ def _analyse_cell(cell: Cell, evaluation: Evaluation, table: RunTable, form: str
     )
 
 
-def _fit_cell(table: RunTable, form: str) -> tuple[Fit, RunTable, str]:
-    """Fits the law of N and D, or where the runs do not allow it a law of one, at the largest value of the other."""
-    try:
-        return fit(table, form), table, VARIED
-    except ValueError as error:
-        reason = str(error)
-    for letter, kept in (("N", table.data), ("D", table.size)):
-        largest = float(table.column(kept).max())
-        part = table.where(kept, largest)
-        try:
-            return (
-                fit(part, LINES[0], x=(letter,)),
-                part,
-                f"of {letter} alone, at {kept} = {largest:.4g}, because {reason}",
-            )
-        except ValueError:
-            continue
-    raise ValueError(reason)
-
-
-def _others(table: RunTable, fitted: Fit) -> list[Fit]:
+def _others(table: RunTable, fitted: Fit, delta: Delta) -> list[Fit]:
     """Fits the other forms of the same inputs; one that the runs do not allow is not among the choices."""
     found = []
     x = fitted.points.letters
-    for form in FORMS if len(x) == 2 else LINES:
+    for form in FORMS if len(x) > 1 else LINES:
         if form == fitted.form:
             continue
         try:
-            found.append(fit(table, form, x=x))
+            found.append(fit(table, form, x=x[:2], delta=delta))
         except ValueError:
             continue
-    chance = fitted.points.chance
-    if len(x) == 1 and fitted.points.loss.min() < chance < np.inf and fitted.num_points > 5:
-        found.append(fit(table, "saturating", x=x, fix={"L0": chance}))
-    return found
-
-
-def _sensitivity(table: RunTable, fitted: Fit) -> dict[str, dict[str, float]]:
-    """Repeats the fit under choices that a reader may have made otherwise."""
-    x = fitted.points.letters
-    found = {"as reported": fitted.params}
-    for text, delta in (("delta 0.001, as in the literature", 1e-3), ("least squares", np.inf)):
-        found[text] = fit(table, fitted.form, x=x, delta=delta).params
-    kept = {
-        "without runs that may not have converged": table.filter(lambda row: row.es_interior is not False),
-        "without learning rates at the edge": table.filter(lambda row: not row.lr_on_boundary),
-    }
-    for text, part in kept.items():
-        if len(part) == len(table):
-            continue
-        try:
-            found[text] = fit(part, fitted.form, x=x).params
-        except ValueError as error:
-            found[f"{text}: {error}"] = {}
+    chance, alone = fitted.points.chance, len(x) == 1 and fitted.form != "saturating"
+    if alone and fitted.points.loss.min() < chance < np.inf and fitted.num_points > 5:
+        found.append(fit(table, "saturating", x=x, delta=delta, fix={"L0": chance}))
     return found
 
 

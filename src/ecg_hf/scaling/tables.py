@@ -11,6 +11,8 @@ from ecg_hf.scaling.loss_to_loss import Collapse
 from ecg_hf.scaling.profiles import Profile
 from ecg_hf.scaling.study import CellLaw, Study
 
+_USUAL = ("A", "B", "E", "alpha", "beta")
+
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Gives a Markdown table."""
@@ -55,15 +57,19 @@ def runs_table(study: Study) -> str:
 
 def laws_table(laws: Sequence[CellLaw]) -> str:
     """Lists the parameters of laws with percentile intervals."""
-    head = ["cell", "form", "points", "A", "B", "E", "alpha", "beta", "rms, %", "R2"]
+    names = list(dict.fromkeys([*_USUAL, *(name for law in laws for name in law.fit.params)]))
     rows = []
     for law in laws:
         fit = law.fit
-        values = [interval(law.boot.estimate(name)) if name in fit.params else "-" for name in head[3:8]]
-        rows.append(
-            [law.name, fit.form, str(fit.num_points), *values, f"{100 * fit.rmse_log:.2f}", f"{fit.r_squared:.4f}"]
-        )
-    return markdown(head, rows)
+        values = [interval(law.boot.estimate(name)) if name in fit.params else "-" for name in names]
+        known = [law.name, fit.form, inputs(law), str(fit.num_points)]
+        rows.append([*known, *values, f"{100 * fit.rmse_log:.2f}", f"{fit.r_squared:.4f}"])
+    return markdown(["cell", "form", "of", "points", *names, "rms, %", "R2"], rows)
+
+
+def inputs(law: CellLaw) -> str:
+    """Names what a law is of: without it, the alpha of a law of D alone reads as one of N."""
+    return ", ".join(law.fit.points.letters)
 
 
 def profiles_table(laws: Sequence[CellLaw]) -> str:
@@ -76,8 +82,8 @@ def profiles_table(laws: Sequence[CellLaw]) -> str:
             high = f"open above {number(each.high)}" if each.open_high else number(each.high)
             share = 100 * law.boot.at_bound.get(each.name, 0.0)
             ends = f"{number(bca.low)} to {number(bca.high)}"
-            rows.append([law.name, each.name, f"{low} to {high}", ends, f"{share:.0f} %"])
-    return markdown(["cell", "parameter", "profile", "BCa", "replicates at a bound"], rows)
+            rows.append([law.name, inputs(law), each.name, f"{low} to {high}", ends, f"{share:.0f} %"])
+    return markdown(["cell", "of", "parameter", "profile", "BCa", "replicates at a bound"], rows)
 
 
 def choices_table(laws: Sequence[CellLaw]) -> str:
@@ -113,12 +119,13 @@ def holdouts_table(laws: Sequence[CellLaw]) -> str:
 
 def sensitivity_table(laws: Sequence[CellLaw]) -> str:
     """Lists what other choices would have given."""
-    names = ("E", "alpha", "beta")
+    names = list(dict.fromkeys(["E", "alpha", "beta", *(name for law in laws for name in law.fit.law.exponents)]))
     rows = []
     for law in laws:
         for text, params in law.sensitivity.items():
-            rows.append([law.name, text, *(number(params[name]) if name in params else "-" for name in names)])
-    return markdown(["cell", "choice", *names], rows)
+            values = [number(params[name]) if name in params else "-" for name in names]
+            rows.append([law.name, inputs(law), text, *values])
+    return markdown(["cell", "of", "choice", *names], rows)
 
 
 def bottleneck_table(laws: Sequence[CellLaw]) -> str:
