@@ -30,13 +30,16 @@ def main() -> None:
     parser.add_argument("--data", default="n_unique", choices=AMOUNTS, help="which column D is")
     parser.add_argument("--num_replicates", type=int, default=1000, help="of each bootstrap over runs")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstraps")
+    parser.add_argument(
+        "--per_label", action="store_true", help="laws of single labels too, and not of whole tasks alone"
+    )
     parser.add_argument("--trackio", action="store_true", help="RUNS is a project that trackio exported to Parquet")
     parser.add_argument("--ignore", nargs="*", default=[], help="columns of RUNS that are not of the run table")
     arguments = parser.parse_args()
     read = RunTable.from_trackio if arguments.trackio else RunTable.read
     table = read(arguments.runs, size=arguments.size, data=arguments.data, ignore=arguments.ignore)
     study = analyse(
-        table,
+        table if arguments.per_label else table.of_tasks(),
         form=arguments.form,
         num_replicates=arguments.num_replicates,
         seed=arguments.seed,

@@ -103,3 +103,12 @@ def test_a_macro_that_cannot_be_made_costs_the_study_nothing_else(monkeypatch):
     monkeypatch.setattr(study_module, "macro", refuse)
     study = analyse(RunTable.from_rows(sizes_of_one_cell({"mi": (500,)})), num_replicates=10)
     assert len(study.laws) == 1 and study.missing[0] == "macro ood_seen: no such mean"
+
+
+def test_single_labels_are_no_tasks_of_their_own():
+    table = RunTable.from_rows(
+        {"run_id": "a", "family": "f", "paradigm": "p", "n_params": 1, "n_unique": 1, "eval_id": name,
+         "eval_group": "id", "metric": "nll", "value": 0.5}
+        for name in ("x", "x/y", "x/z", "other/y", "xy")
+    )  # fmt: skip
+    assert [row.eval_id for row in table.of_tasks().rows] == ["x", "other/y", "xy"]

@@ -42,12 +42,10 @@ def macro(table: RunTable, group: str, metric: str = "ne") -> Macro:
         metric: Which may be averaged: a normalised entropy, not a raw NLL of tasks with unlike prevalence.
     """
     chosen = table.done().filter(lambda row: row.eval_group == group and row.metric == metric)
-    names = {str(row.eval_id) for row in chosen.rows}
-    tasks = {name for name in names if not any(name.startswith(f"{other}/") for other in names)}
-    rows = [row for row in chosen.rows if row.eval_id in tasks]
+    rows = chosen.of_tasks().rows
     made: list[RunRow] = []
     missing: list[str] = []
-    if len(tasks) >= _FEWEST:
+    if len({row.eval_id for row in rows}) >= _FEWEST:
         for protocol, mine in _by_protocol(rows).items():
             found, refused = _average(mine, protocol, group)
             made += found

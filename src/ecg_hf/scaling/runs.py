@@ -153,6 +153,12 @@ class RunTable:
             raise ValueError(f"no row has {column} in {values}; there are {', '.join(there)}")
         return replace(self, rows=tuple(row for row, kept in zip(self.rows, found, strict=True) if kept))
 
+    def of_tasks(self) -> "RunTable":
+        """Gives the rows of whole tasks: without those of single labels, "x/y" beside "x"."""
+        names = {str(row.eval_id) for row in self.rows}
+        labels = {name for name in names if any(name.startswith(f"{other}/") for other in names)}
+        return self.filter(lambda row: row.eval_id not in labels)
+
     def done(self) -> "RunTable":
         """Gives the rows of runs that are done."""
         return self.filter(lambda row: row.status == "done")
