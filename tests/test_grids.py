@@ -76,4 +76,8 @@ def test_the_laptop_grid_has_cells_to_compare_and_sizes_and_shares_for_a_law():
     assert len(cells) == 3
     for family, paradigm in cells:
         own = [p for p in grid.points() if p.family == family and grid.paradigm(p.objective) == paradigm]
-        assert len({point.size for point in own}) == 4 and len({point.fraction for point in own}) == 4
+        by_size = {point.size: {other.fraction for other in own if other.size == point.size} for point in own}
+        shares = sorted(set().union(*by_size.values()))
+        # A law needs four sizes and three amounts, and so does one without the largest size, or the largest amount.
+        assert len(by_size) == 5 and len(shares) == 4
+        assert sum(bool(found - {shares[-1]}) for found in by_size.values()) == 4

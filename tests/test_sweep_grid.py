@@ -86,6 +86,9 @@ def test_arguments_come_from_the_grid_then_the_family_the_objective_and_the_size
         ({"evaluations": 3}, "evaluations of grid.yaml must be a list, got 3"),
         ({"families": "resnet"}, "families of grid.yaml must be a list, got 'resnet'"),
         ({"sizes": {"20k": {"model_fields": "dropout=0"}}}, "model_fields of 20k of sizes must be a list, got 'dr"),
+        ({"sizes": {"20k": {"families": {"cnn": {}}}}}, "the grid has no 'cnn' among its families"),
+        ({"sizes": {"20k": {"families": {"patches": {"model_fields": "a=1"}}}}}, "model_fields of patches of 20k must"),
+        ({"sizes": {"20k": {"families": ["patches"]}}}, "families of 20k must map names to values"),
         ({"objectives": {"supervised": {"labels": "AFIB"}}}, "labels of supervised of objectives must be a list"),
         ({"shares": {0.25: {"max_steps": 9}}}, r"shares names \[0.25\], which no run has; choose from \[1.0\]"),
         ({"runs": [{"design": "wide"}]}, r"a law of N needs 4 sizes, got 2 \(20k, 63k\)"),
@@ -96,6 +99,18 @@ def test_a_grid_that_cannot_be_meant_is_refused(tmp_path, changes, message):
         grid = grid_of(tmp_path, **changes)
         for point in grid.points():
             grid.arguments_of(point, tmp_path)
+
+
+def test_a_size_may_say_something_to_one_family_alone(tmp_path):
+    sizes = {"20k": None, "30k": {"size": "20k", "families": {"patches": {"model_fields": ["hidden_size=20"]}}}}
+    grid = grid_of(tmp_path, sizes=sizes)
+    patches, resnet = (
+        [grid.arguments_of(Point(family, "masked", size, 1.0, 0), tmp_path) for size in sizes]
+        for family in ("patches", "resnet")
+    )
+    assert patches[1].model_fields == [*patches[0].model_fields, "hidden_size=20"]
+    assert measure(patches[1]).n_params > 1.2 * measure(patches[0]).n_params
+    assert replace(resnet[1], output_dir=resnet[0].output_dir) == resnet[0]
 
 
 def test_a_model_is_measured_as_it_is_built(tmp_path):

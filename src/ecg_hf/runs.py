@@ -152,6 +152,13 @@ def open_split(corpus: EcgCorpus | BuiltCorpus, split: str, extractor: EcgFeatur
     return PreparedSplit(corpus, split, extractor, length)
 
 
+def choose_share(split: Split, arguments: PretrainingArguments) -> Split:
+    """Gives the records of a training split that a run is trained on."""
+    if arguments.fraction == 1:
+        return split
+    return split.select(share_of_patients(split, arguments.fraction, arguments.fraction_seed))
+
+
 def make_crops(arguments: PretrainingArguments, train: Sequence[Split], task: Task | None = None) -> MixedCrops:
     """Gives the crops that a run is trained on, by their position.
 
@@ -160,9 +167,7 @@ def make_crops(arguments: PretrainingArguments, train: Sequence[Split], task: Ta
         train: Training split of each of its corpora, with all its patients.
         task: What a supervised run learns.
     """
-    if arguments.fraction < 1:
-        chosen = [share_of_patients(split, arguments.fraction, arguments.fraction_seed) for split in train]
-        train = [split.select(kept) for split, kept in zip(train, chosen, strict=True)]
+    train = [choose_share(split, arguments) for split in train]
     return MixedCrops(
         train,
         round(arguments.crop_duration_s * arguments.sampling_rate),

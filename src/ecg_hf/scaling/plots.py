@@ -75,7 +75,7 @@ def _draw_law(axes: "Axes", source: Source, fit: Fit, letter: str) -> None:
             _draw_curve(axes, source if band else fit, fit, at, shade(level), text)
         axes.legend(frameon=False, fontsize=6, loc="upper right", handlelength=1.2, labelspacing=0.25, ncols=2)
     axes.set(xscale="log", yscale="log", xlabel=MEANING.get(letter, letter))
-    number_ticks(axes.yaxis)
+    number_ticks(axes.yaxis, *short(axes.xaxis))
     bare(axes)
 
 
@@ -139,6 +139,7 @@ def plot_contours(sources: Sequence[Source]) -> "Figure":
         corner = (float(n.min()), float(d.min()))
         panel.add_patch(Rectangle(corner, np.ptp(n), np.ptp(d), fill=False, linestyle=":", color=INK, linewidth=0.8))
         panel.set(xscale="log", yscale="log", xlabel=MEANING["N"], ylabel=MEANING["D"])
+        number_ticks(*short(panel.xaxis, panel.yaxis))
         _title(panel, fit)
     image = axes[0][-1].collections[-1]
     bar = figure.colorbar(image, ax=list(axes[0]), shrink=0.85, pad=0.01)
@@ -170,6 +171,7 @@ def plot_residuals(sources: Sequence[Source]) -> "Figure":
             for mine, colour in ((~outside, COLOURS[0]), (outside, RED)):
                 panel.plot(fit.points.inputs[row][mine], 100 * fit.residuals[mine], "o", color=colour, markersize=3.5)
             panel.set(xscale="log", xlabel=MEANING.get(letter, letter))
+            number_ticks(*short(panel.xaxis))
             bare(panel)
         _title(axes[0][column], fit)
     for row in range(len(letters)):
@@ -260,6 +262,11 @@ def number_ticks(*every: "Axis") -> None:
         axis.set_major_locator(MaxNLocator(6) if high < 8 * low else LogLocator(subs=(1.0, 2.0, 5.0)))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+
+
+def short(*every: "Axis") -> list["Axis"]:
+    """Gives the axes of less than two decades, where labels between powers of ten would run into each other."""
+    return [axis for axis in every if axis.get_view_interval()[1] < 100 * axis.get_view_interval()[0]]
 
 
 def bare(*every: "Axes") -> None:

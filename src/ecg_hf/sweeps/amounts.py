@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 
 from ecg_hf.arguments import PretrainingArguments
 from ecg_hf.files import read_json
-from ecg_hf.runs import make_extractor, open_corpora, open_split
+from ecg_hf.runs import choose_share, make_extractor, open_corpora, open_split
 from ecg_hf.sweeps.training_job import TrainingJob
-from ecg_hf.targets import share_of_patients
 
 DATA = (
     "corpus corpus_config corpus_fields data_dir on_damage sampling_rate crop_duration_s normalization "
@@ -62,11 +61,7 @@ def _data(arguments: PretrainingArguments) -> str:
 def _count(arguments: PretrainingArguments) -> Amount:
     extractor = make_extractor(arguments)
     splits = [open_split(corpus, "train", extractor) for corpus in open_corpora(arguments)]
-    if arguments.fraction < 1:
-        splits = [
-            split.select(share_of_patients(split, arguments.fraction, arguments.fraction_seed)) for split in splits
-        ]
-    return _add(split.counts() for split in splits)
+    return _add(choose_share(split, arguments).counts() for split in splits)
 
 
 def _add(counts: Iterable[dict[str, Any]]) -> Amount:

@@ -45,7 +45,8 @@ class Grid:
         arguments: Of all runs, by name of PretrainingArguments.
         families: Arguments by family; `backbone` says which one of the library it is, if its name does not.
         objectives: Arguments by objective; `objective` says which one of the library it is, if its name does not.
-        sizes: Arguments by size; `size` says which one of the library it is, if its name does not.
+        sizes: Arguments by size; `size` says which one of the library it is, if its name does not, and `families` has
+            what it says to single families.
         shares: Arguments by share of the patients, for those that have any of their own.
         runs: Blocks of runs, whose union the grid is; each names values of `Block`.
         evaluations: What each run is evaluated on.
@@ -99,13 +100,15 @@ class Grid:
             changes: What goes before all that the grid says.
         """
         merged: dict[str, Any] = {"size": point.size}
-        parts = (self.families[point.family], self.objectives[point.objective], self.sizes[point.size])
-        for part in (self.arguments, *parts, self.shares.get(point.fraction, {}), changes):
+        size = self.sizes[point.size]
+        parts = (self.families[point.family], self.objectives[point.objective], size)
+        own = size.get("families", {}).get(point.family, {})
+        for part in (self.arguments, *parts, own, self.shares.get(point.fraction, {}), changes):
             for name, value in part.items():
                 merged[name] = [*merged.get(name, ()), *value] if name in LISTS else value
         merged |= {"pair": self.pair(point.family, point.objective), "output_dir": str(folder), "resume": True}
         merged |= {"fraction": point.fraction, "seed": point.seed}
-        given = {name: value for name, value in merged.items() if name not in ("backbone", "objective")}
+        given = {name: value for name, value in merged.items() if name not in ("backbone", "objective", "families")}
         return make_arguments(PretrainingArguments, given, point.run_id)
 
     def _require(self, kind: str, names: tuple[str, ...]) -> None:
@@ -118,10 +121,20 @@ class Grid:
         """Checks that what adds up, or is compared, is a list: text would be taken for the list of its letters."""
         kinds = ("families", "objectives", "sizes", "shares")
         parts = {f"{key} of {kind}": given for kind in kinds for key, given in getattr(self, kind).items()}
+        parts |= {f"{family} of {size}": own for size, family, own in self._own_of_families()}
         tried = self.learning_rates.arguments if self.learning_rates else {}
         for where, part in (parts | {"arguments": self.arguments, "learning_rates": tried}).items():
             for name in part.keys() & {*LISTS, "labels"}:
                 _require_list(part[name], name, where)
+
+    def _own_of_families(self) -> list[tuple[str, str, dict[str, Any]]]:
+        """Lists size, family and what the one says to the other alone."""
+        found = []
+        for size, given in self.sizes.items():
+            owns = _require_mapping(given.get("families", {}), f"families of {size}")
+            self._require("families", tuple(owns))
+            found += [(size, family, _require_mapping(own, f"{family} of {size}")) for family, own in owns.items()]
+        return found
 
     def _check_shares(self) -> None:
         """Checks that a share with arguments of its own is one of some run."""
