@@ -83,6 +83,10 @@ class Contrast:
         found = [self.no_factor, *weak, _not_finite(self.headline)]
         return "; ".join(text for text in found if text)
 
+    def __str__(self) -> str:
+        said = f"{self.a.evaluation[0]}: {self.a.name} and {self.b.name}: {self.headline or 'no factor'}"
+        return said + (f"; DOUBTFUL: {self.doubt}" if self.doubt else "")
+
 
 @dataclass(eq=False)
 class Transfer:
@@ -144,7 +148,7 @@ def contrast(study: Study, say: Callable[[str], None] = lambda text: None) -> Co
                 a, b = b, a  # the usual question is how many more records supervision needs
             if axis is not None and a.fit.points.letters == b.fit.points.letters and axis in a.fit.points.letters:
                 pairs.append(_contrast(a, b, axis))
-                say(f"{evaluation[0]}: {a.name} and {b.name}: {pairs[-1].headline}")
+                say(str(pairs[-1]))
     transfers = _transfers(study)
     return Contrasts(pairs, transfers, _kappa_ratios(transfers))
 

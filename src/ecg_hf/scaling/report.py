@@ -279,10 +279,6 @@ def card_section(study: Study, contrasts: Contrasts) -> str:
     ]
     flags = [f"{law.name}: {flag}" for law in inside for flag in law.fit.flags]
     parts += ["Caveats:", "\n".join(f"- {flag}" for flag in flags)] if flags else []
-    heads = [
-        f"- {pair.a.evaluation[0]}: {pair.headline}{f'; DOUBTFUL: {pair.doubt}' if pair.doubt else ''}"
-        for pair in contrasts.pairs
-        if pair.headline is not None
-    ]
+    heads = [f"- {pair}" for pair in contrasts.pairs if pair.headline is not None]
     parts += ["Comparisons of cells:", "\n".join(heads)] if heads else []
     return "\n\n".join(part for part in [*parts, WORDING] if part) + "\n"
