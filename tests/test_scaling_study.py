@@ -100,3 +100,16 @@ def test_the_delta_that_is_asked_for_is_that_of_every_fit():
     (law,) = study.each()
     assert law.fit.delta == 1e-3
     assert list(law.sensitivity) == ["as reported", "delta of the residuals", "least squares"]
+
+
+def test_a_choice_that_leaves_no_run_says_so():
+    from ecg_hf.scaling.cell_fit import fit_cell, sensitivity
+
+    table = RunTable.from_rows(
+        {"run_id": f"{n}-{d}", "family": "f", "paradigm": "p", "n_params": n, "n_unique": d, "es_interior": False,
+         "eval_id": "x", "eval_group": "id", "metric": "nll", "value": 0.1 + 5 * n**-0.3 + 3 * d**-0.4}
+        for n in (1e4, 3e4, 1e5, 3e5, 1e6) for d in (1e3, 4e3, 2e4)
+    )  # fmt: skip
+    fitted, mine, _ = fit_cell(table, "chinchilla", "auto")
+    found = sensitivity(mine, fitted, "auto")
+    assert found["without runs that may not have converged: there are no others"] == {}

@@ -105,6 +105,9 @@ def sensitivity(table: RunTable, fitted: Fit, delta: Delta) -> dict[str, dict[st
     for text, part in kept.items():
         if len(part) == len(table):
             continue
+        if not len(part):
+            found[f"{text}: there are no others"] = {}
+            continue
         try:
             found[text] = fit(part, fitted.form, x=x, delta=delta, fix=fix).params
         except ValueError as error:
