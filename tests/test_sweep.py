@@ -68,6 +68,8 @@ GRID = {
         },
     ],
 }
+# Of a run that is to be stopped before its end.
+LONGER = GRID["arguments"] | {"max_steps": 300, "validation_steps": 100, "checkpoint_steps": 20}
 MASKED, SUPERVISED = "transformer-masked-20k-share1-seed0", "transformer-supervised-20k-share0.5-seed0"
 
 
@@ -172,7 +174,7 @@ def test_a_sweep_killed_with_its_processes_ends_with_the_same_rows(whole, tmp_pa
 
 
 def test_an_interrupted_sweep_stops_its_runs_at_a_checkpoint_and_goes_on(tmp_path):
-    sweep = sweep_of(tmp_path / "out", only("masked"))
+    sweep = sweep_of(tmp_path / "out", only("masked", arguments=LONGER))
     metrics = sweep.folder / "runs" / MASKED / "metrics.jsonl"
 
     def interrupt():
@@ -187,13 +189,13 @@ def test_an_interrupted_sweep_stops_its_runs_at_a_checkpoint_and_goes_on(tmp_pat
     assert not multiprocessing.active_children()
     assert list((sweep.folder / "runs" / MASKED / "checkpoints").glob("step-*"))
     step = last_row(metrics)["step"]
-    assert sweep.run() == {} and step < last_row(metrics)["step"] == 30
+    assert sweep.run() == {} and step < last_row(metrics)["step"] == 300
 
 
 def test_a_run_whose_process_dies_or_that_goes_wrong_is_named_and_the_others_are_done(tmp_path):
     broken = {"objective": "masked", "learning_rate": 1e30, "max_nonfinite_steps": 1, "model_fields": []}
     objectives = {"masked": GRID["objectives"]["masked"], "broken": broken}
-    sweep = sweep_of(tmp_path / "out", only("masked", objectives=objectives, runs=[{}]))
+    sweep = sweep_of(tmp_path / "out", only("masked", objectives=objectives, runs=[{}], arguments=LONGER))
     metrics = sweep.folder / "runs" / MASKED / "metrics.jsonl"
 
     def kill():
