@@ -182,9 +182,12 @@ def test_an_interrupted_sweep_stops_its_runs_at_a_checkpoint_and_goes_on(tmp_pat
         _thread.interrupt_main()
 
     thread = threading.Thread(target=interrupt)
+    # A shell's background jobs, and so tests that are run as one, ignore SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
         sweep.run()
+    signal.signal(signal.SIGINT, before)
     thread.join()
     assert not multiprocessing.active_children()
     assert list((sweep.folder / "runs" / MASKED / "checkpoints").glob("step-*"))
