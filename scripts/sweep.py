@@ -25,10 +25,9 @@ os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 from ecg_hf.errors import EcgError
 from ecg_hf.listing import make_table
 from ecg_hf.sweeps.grid import read_grid
-from ecg_hf.sweeps.model_size import count_flops, measure
+from ecg_hf.sweeps.model_size import measure
 from ecg_hf.sweeps.sweep import Sweep
 from ecg_hf.sweeps.table import TABLE
-from ecg_hf.sweeps.training_job import TrainingJob, count_crops
 
 
 def parse() -> Namespace:
@@ -68,20 +67,13 @@ def list_runs(sweep: Sweep) -> str:
     for point, job in jobs.items():
         state = "rate not known" if rules is None else "done" if job.done() else ""
         size = measure(job.arguments)
-        rows.append(
-            [point.run_id, f"{size.n_params:,}", str(job.arguments.max_steps), f"{training_flops(job):.2e}", state]
-        )
-    total, tried = sum(map(training_flops, jobs.values())), sum(map(training_flops, trials))
+        rows.append([point.run_id, f"{size.n_params:,}", str(job.arguments.max_steps), f"{job.flops:.2e}", state])
+    total, tried = sum(job.flops for job in jobs.values()), sum(trial.flops for trial in trials)
     text = f"{make_table(rows)}{len(jobs)} runs, at most {total:.2e} FLOP"
     if not trials:
         return text
     before = f"{len(trials)} trials of learning rates ({sum(trial.done() for trial in trials)} done)"
     return f"{text}; before them {before}, at most {tried:.2e} FLOP; together {total + tried:.2e} FLOP"
-
-
-def training_flops(job: TrainingJob) -> float:
-    """Counts what all steps of a run take; a backward pass costs twice its forward pass."""
-    return 3.0 * count_flops(job.arguments) * job.arguments.max_steps * count_crops(job.arguments)
 
 
 def stop(*_: Any) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ecg_hf.scaling.flops import PASSES
+from ecg_hf.scaling.rows import PASSES
 
 # N and GFLOP of one forward pass of 12 leads x 4096 samples, encoder only: our grid, not the study's.
 FAMILIES: dict[str, tuple[tuple[str, float, float], ...]] = {

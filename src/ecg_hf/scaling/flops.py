@@ -7,10 +7,8 @@ from numpy.typing import ArrayLike
 
 from ecg_hf.errors import EcgFormatError
 from ecg_hf.scaling.law import Values
+from ecg_hf.scaling.rows import PASSES
 from ecg_hf.scaling.runs import RunTable
-
-# A gradient step costs three forward passes: one forward, two backward.
-PASSES = 3
 
 
 @dataclass(frozen=True, eq=False)

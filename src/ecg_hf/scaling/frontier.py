@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg_hf.scaling.flops import PASSES, FlopsModel
+from ecg_hf.scaling.flops import FlopsModel
 from ecg_hf.scaling.intervals import CONFIDENCE, Boot
 from ecg_hf.scaling.law import Values
 from ecg_hf.scaling.multipliers import Source
 from ecg_hf.scaling.power_laws import PowerLaws
 from ecg_hf.scaling.result import Fit
+from ecg_hf.scaling.rows import PASSES
 
 REACH = 10.0
 _NUM_GRID = 2001

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecg_hf.scaling.law import Law, Values
-from ecg_hf.scaling.rows import KINDS, METRICS, REQUIRED, RunRow
+from ecg_hf.scaling.rows import KINDS, METRICS, PASSES, REQUIRED, RunRow
 from ecg_hf.scaling.runs import RunTable
 
 # Names a mapping may use for an input, the table's own first.
@@ -248,8 +248,7 @@ def _column(table: RunTable, name: str) -> str:
 def _input(table: RunTable, name: str) -> Values:
     if name != "compute":
         return table.column(name)
-    # forward and backward pass together cost three forward passes
-    return np.asarray(3 * table.column("flops_fwd") * table.column("examples_seen"))
+    return np.asarray(PASSES * table.column("flops_fwd") * table.column("examples_seen"))
 
 
 def _relative_se(table: RunTable) -> Values | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ecg_hf.errors import EcgFormatError
+from ecg_hf.files import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,13 @@ def read_raw(path: Path) -> list[Raw]:
     if path.suffix not in readers:
         raise EcgFormatError(f"a run table is a file {', '.join(readers)}, got {path.name!r}; rename or convert it")
     return readers[path.suffix](path)
+
+
+def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes rows as JSON lines, whole or not at all, without what is None."""
+    with replacing(path) as file:
+        for row in rows:
+            file.write(json.dumps({name: value for name, value in row.items() if value is not None}) + "\n")
 
 
 def _read_csv(path: Path) -> list[Raw]:

@@ -24,6 +24,8 @@ METRICS = {
     "auroc": False,
     "auprc": False,
 }
+# Forward passes, `flops_fwd`, that a gradient step costs for each example: one forward, two backward.
+PASSES = 3
 REQUIRED = ("run_id", "family", "paradigm", "n_params", "n_unique")
 REQUIRED_WHEN_DONE = ("eval_id", "eval_group", "metric", "value")
 

@@ -1,6 +1,5 @@
 """The run table: every run of a study with its evaluations, under one definition of model size and one of data size."""
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecg_hf.errors import EcgFormatError, EcgIntegrityError
-from ecg_hf.scaling.reading import drop_columns, from_trackio, only_evaluations, read_raw
+from ecg_hf.scaling.reading import drop_columns, from_trackio, only_evaluations, read_raw, write_lines
 from ecg_hf.scaling.rows import AMOUNTS, KINDS, SIZES, RunRow, parse_row, run_fields
 
 Cell = tuple[str, str]
@@ -124,8 +123,7 @@ class RunTable:
 
     def write(self, path: str | Path) -> None:
         """Writes JSON lines that `read` gives back."""
-        lines = (json.dumps({k: v for k, v in asdict(row).items() if v is not None}) + "\n" for row in self.rows)
-        Path(path).write_text("".join(lines), encoding="utf-8")
+        write_lines(Path(path), map(asdict, self.rows))
 
     def __len__(self) -> int:
         return len(self.rows)

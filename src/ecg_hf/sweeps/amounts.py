@@ -7,12 +7,10 @@ from typing import Any, NamedTuple
 from ecg_hf.arguments import PretrainingArguments
 from ecg_hf.files import read_json
 from ecg_hf.runs import choose_share, make_extractor, open_corpora, open_split
+from ecg_hf.sweeps.data_job import CONTRACT, CORPUS
 from ecg_hf.sweeps.training_job import TrainingJob
 
-DATA = (
-    "corpus corpus_config corpus_fields data_dir on_damage sampling_rate crop_duration_s normalization "
-    "fraction fraction_seed"
-).split()
+DATA = (*CORPUS, *CONTRACT, "fraction", "fraction_seed")
 
 
 class Amount(NamedTuple):

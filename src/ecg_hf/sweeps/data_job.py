@@ -14,8 +14,8 @@ from ecg_hf.sweeps.probes import check_probe
 from ecg_hf.sweeps.training_job import TrainingJob
 
 logger = logging.getLogger(__name__)
-_CORPUS = ("corpus", "corpus_config", "corpus_fields", "data_dir", "on_damage")
-_CONTRACT = ("sampling_rate", "crop_duration_s", "normalization")
+CORPUS = ("corpus", "corpus_config", "corpus_fields", "data_dir", "on_damage")
+CONTRACT = ("sampling_rate", "crop_duration_s", "normalization")
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class DataJob(Job):
         """
         seen: set[str] = set()
         for job in self.jobs:
-            contract = {name: getattr(job.arguments, name) for name in _CONTRACT}
-            corpora = {name: getattr(job.arguments, name) for name in _CORPUS}
+            contract = {name: getattr(job.arguments, name) for name in CONTRACT}
+            corpora = {name: getattr(job.arguments, name) for name in CORPUS}
             splits = {"train", "validation", *(one.split for one in job.evaluations if one.group == "id")}
             if _is_new(seen, [contract, corpora, sorted(splits)]):
                 _prepare(job.arguments, splits)

@@ -1,8 +1,6 @@
 """The run table of a sweep, taken from its run folders: nothing is lost or there twice."""
 
-import json
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +10,7 @@ from ecg_hf.arguments import PretrainingArguments
 from ecg_hf.errors import EcgError
 from ecg_hf.files import read_json
 from ecg_hf.registry import TASKS, load
+from ecg_hf.scaling.reading import write_lines
 from ecg_hf.scaling.rows import parse_row
 from ecg_hf.sweeps.amounts import Amounts, read_amount
 from ecg_hf.sweeps.evaluation import Evaluation
@@ -41,13 +40,7 @@ def write_table(path: Path, grid: Grid, jobs: Mapping[Point, TrainingJob], edges
         rows += [of_run | row for row in _trained_rows(grid, point, job) or _unfinished_rows(job, amounts)]
     for number, row in enumerate(rows, 1):
         parse_row(row, f"row {number} of the table")
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        for row in rows:
-            file.write(json.dumps({name: value for name, value in row.items() if value is not None}) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    write_lines(path, rows)
     return len(rows)
 
 

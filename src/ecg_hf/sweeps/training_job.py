@@ -11,6 +11,7 @@ from ecg_hf.arguments import PretrainingArguments
 from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.files import read_json, write_json
 from ecg_hf.runs import pretrain
+from ecg_hf.scaling.rows import PASSES
 from ecg_hf.sweeps.evaluation import Evaluation
 from ecg_hf.sweeps.in_distribution import evaluate_in_distribution
 from ecg_hf.sweeps.job import Job, drop_folder, last_row
@@ -69,10 +70,14 @@ class TrainingJob(Job):
                 )
 
     @property
+    def flops(self) -> int:
+        """Of all steps of the backbone."""
+        return PASSES * count_flops(self.arguments) * count_crops(self.arguments) * self.arguments.max_steps
+
+    @property
     def cost(self) -> float:
         """Of all steps, in FLOP and what is like them."""
-        crops = count_crops(self.arguments)
-        return self.arguments.max_steps * (3 * count_flops(self.arguments) * crops + STEP_FLOPS)
+        return self.flops + self.arguments.max_steps * STEP_FLOPS
 
     def progress(self) -> dict[str, Any]:
         """Says which step it is at, of how many, and its losses there."""
