@@ -13,10 +13,9 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from ecg_hf import PAIRS, EcgFeatureExtractor
-from ecg_hf.checkpoints import partial_folder, publish_folder
 from ecg_hf.errors import EcgCheckpointError
 from ecg_hf.features import PTBXL_MEAN, PTBXL_STD
-from ecg_hf.files import sha256_of, write_json
+from ecg_hf.files import partial_folder, replace_folder, sha256_of, write_json
 from ecg_hf.records import LEADS
 from ecg_hf.reference import (
     NUM_TOKENS,
@@ -125,7 +124,7 @@ def main() -> None:
     lines = report(content, model, normalization)
     source = {"name": arguments.checkpoint.name, "sha256": sha256_of(arguments.checkpoint)}
     write_json(partial / "conversion.json", {"source": source, "content": asdict(content), "report": lines})
-    publish_folder(partial, folder, last="conversion.json")
+    replace_folder(partial, folder, last="conversion.json")
     print("\n".join(lines))
     print(f"model folder: {folder}")
 

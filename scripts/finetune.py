@@ -7,7 +7,7 @@ import logging
 import sys
 
 from ecg_hf import FinetuningArguments, finetune
-from ecg_hf.arguments import parse_arguments
+from ecg_hf.recipes import parse_arguments
 from ecg_hf.results import read_score
 
 

@@ -8,8 +8,8 @@ import logging
 import sys
 
 from ecg_hf import PretrainingArguments, pretrain
-from ecg_hf.arguments import parse_arguments
 from ecg_hf.forecast import forecast
+from ecg_hf.recipes import parse_arguments
 from ecg_hf.runs import open_run
 
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 from typing import ClassVar
 
 from ecg_hf.corpora.synthetic import Synthetic
+from ecg_hf.index import Entry
 from ecg_hf.root import CorpusRoot
-from ecg_hf.rows import Entry
 
 
 class Aged(Synthetic):

@@ -2,17 +2,9 @@ import json
 
 import pytest
 
-from ecg_hf.checkpoints import (
-    checkpoints_of,
-    newest_checkpoint,
-    partial_folder,
-    prune_checkpoints,
-    publish_folder,
-    seal,
-    verify,
-)
+from ecg_hf.checkpoints import checkpoints_of, newest_checkpoint, prune_checkpoints, seal, verify
 from ecg_hf.errors import EcgCheckpointError
-from ecg_hf.files import read_json, write_json
+from ecg_hf.files import partial_folder, read_json, replace_folder, write_json
 
 
 def write_checkpoint(root, step, text="weights"):
@@ -102,6 +94,6 @@ def test_the_last_file_of_a_published_folder_comes_last(tmp_path, monkeypatch):
     monkeypatch.setattr(
         type(partial), "replace", lambda self, target: (moved.append(self.name), replace(self, target))[1]
     )
-    publish_folder(partial, tmp_path / "out", last="run.json")
+    replace_folder(partial, tmp_path / "out", last="run.json")
     assert moved[-1] == "run.json" and sorted(moved) == ["model.safetensors", "run.json", "zebra"]
     assert not partial.exists()

@@ -11,9 +11,10 @@ from ecg_hf.corpora.code15 import Code15
 from ecg_hf.corpora.code_test import FINDINGS, RATERS, CodeTest, rater_path, read_annotations
 from ecg_hf.corpora.tracings import DATASET, write_arrays
 from ecg_hf.errors import EcgError, EcgFormatError, EcgIntegrityError, EcgLeadError
+from ecg_hf.index import check_index
 from ecg_hf.records import LEADS, LIMB_LEADS
 from ecg_hf.root import FolderRoot, MissingFileError
-from ecg_hf.rows import check_index, row_to_signal
+from ecg_hf.rows import row_to_signal
 
 h5py = pytest.importorskip("h5py")
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "code-test" / "data"

@@ -15,11 +15,12 @@ from torch.utils.data import DataLoader
 from ecg_hf import corpus as module
 from ecg_hf.corpus import CorpusConfig, EcgCorpus
 from ecg_hf.errors import EcgAccessError, EcgFormatError, EcgIntegrityError, EcgLeadError
+from ecg_hf.index import Entry, check_index, encode_row, parse_table
 from ecg_hf.loading import load_corpus, register_corpora
 from ecg_hf.records import LEADS, MISSING, Record
 from ecg_hf.registry import CORPORA, load
 from ecg_hf.root import MissingFileError
-from ecg_hf.rows import Entry, check_index, encode_row, parse_table, row_features, row_to_signal
+from ecg_hf.rows import row_features, row_to_signal
 
 SPDX = {"CC-BY-4.0", "CC0-1.0", "ODC-By-1.0", "ODbL-1.0", "CC-BY-NC-4.0", "CC-BY-SA-4.0"}
 UNITS = {"mV", "uncertain mV", "z-score"}

@@ -18,8 +18,7 @@ from ecg_hf.finetuning import by_record, make_classifier
 from ecg_hf.loading import open_corpus
 from ecg_hf.prepared import PreparedSplit
 from ecg_hf.registry import TASKS, load
-from ecg_hf.results import LabelledSplit
-from ecg_hf.targets import keep_share
+from ecg_hf.targets import LabelledSplit, keep_share
 
 CORPUS = ["num_records=80", "sampling_rate=100", "seed=1"]
 TASK = load(TASKS, "synthetic")

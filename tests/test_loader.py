@@ -11,8 +11,9 @@ from ecg_hf.errors import EcgIntegrityError, EcgUnitsError
 from ecg_hf.features import EcgFeatureExtractor
 from ecg_hf.loader import EcgLoader, MixedCrops, Patients, StepBatches, tile_batches
 from ecg_hf.loading import open_corpus
-from ecg_hf.prepared import PreparedSplit, check_unit
+from ecg_hf.prepared import PreparedSplit
 from ecg_hf.registry import CORPORA, TASKS, load
+from ecg_hf.split import check_unit
 
 FIELDS = {"num_records": 40, "sampling_rate": 100, "seed": 2}
 

@@ -12,8 +12,7 @@ from ecg_hf.examples import OnePerRecord, Tiles, number_tiles
 from ecg_hf.finetuning import make_classifier, make_examples, make_trainer, predict
 from ecg_hf.frozen_features import FrozenFeatures
 from ecg_hf.probing import FeatureTiles, Probe, RandomTiles
-from ecg_hf.results import LabelledSplit
-from ecg_hf.targets import read_splits, sort_by_record
+from ecg_hf.targets import LabelledSplit, read_splits, sort_by_record
 from ecg_hf.task_data import find_task, open_task_corpus, read_contract
 
 CORPUS = ["num_records=80", "sampling_rate=100", "seed=1"]

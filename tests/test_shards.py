@@ -18,11 +18,12 @@ import pytest
 
 from ecg_hf.built import BuiltCorpus
 from ecg_hf.errors import EcgAccessError, EcgFormatError, EcgIntegrityError, EcgLeadError
+from ecg_hf.index import encode_row
 from ecg_hf.loading import open_corpus
 from ecg_hf.records import LEADS, Record
 from ecg_hf.registry import CORPORA, load
 from ecg_hf.resampling import resample
-from ecg_hf.rows import encode_row, row_to_signal
+from ecg_hf.rows import row_to_signal
 from ecg_hf.shard_file import check_shard, row_groups
 from ecg_hf.shards import (
     Recipe,

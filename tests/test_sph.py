@@ -20,9 +20,10 @@ from ecg_hf.corpora.sph import (
     strata,
 )
 from ecg_hf.errors import EcgAccessError, EcgError, EcgFormatError, EcgIntegrityError
+from ecg_hf.index import check_index
 from ecg_hf.records import LEADS
 from ecg_hf.root import FolderRoot, MissingFileError
-from ecg_hf.rows import check_index, row_to_signal
+from ecg_hf.rows import row_to_signal
 
 h5py = pytest.importorskip("h5py")
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "sph"

@@ -11,12 +11,19 @@ from transformers import AutoConfig
 
 from ecg_hf import FinetuningArguments, PretrainingArguments, finetune, pretrain
 from ecg_hf.errors import EcgIntegrityError
+from ecg_hf.index import SPLITS
 from ecg_hf.loading import open_corpus
 from ecg_hf.registry import CORPORA, TASKS
-from ecg_hf.results import LabelledSplit
-from ecg_hf.rows import SPLITS
 from ecg_hf.split import count_labels
-from ecg_hf.targets import Scale, asked_for, find_scale, labelled_split, require_both_classes, resolve_labels
+from ecg_hf.targets import (
+    LabelledSplit,
+    Scale,
+    asked_for,
+    find_scale,
+    labelled_split,
+    require_both_classes,
+    resolve_labels,
+)
 from ecg_hf.tasks.base import Task, Vocabulary
 
 SYNTHETIC = ["num_records=80", "sampling_rate=100", "seed=1"]

@@ -4,11 +4,14 @@ Importing the package registers its models with the Auto classes of transformers
 `datasets.load_dataset`.
 """
 
-from ecg_hf.arguments import FinetuningArguments, PretrainingArguments
+from importlib.metadata import version
+
+from ecg_hf.arguments import PretrainingArguments
 from ecg_hf.classification import CLASSIFIERS
 from ecg_hf.errors import EcgError
 from ecg_hf.features import EcgFeatureExtractor
 from ecg_hf.finetuning import finetune
+from ecg_hf.finetuning_arguments import FinetuningArguments
 from ecg_hf.loading import load_corpus, register_corpora
 from ecg_hf.metrics import Score, evaluate_predictions
 from ecg_hf.pretraining import PAIRS
@@ -16,8 +19,8 @@ from ecg_hf.publishing import publish
 from ecg_hf.records import LEADS, Record
 from ecg_hf.rows import row_to_signal
 from ecg_hf.runs import pretrain
-from ecg_hf.version import VERSION as __version__
 
+__version__ = version("ecg_hf")
 register_corpora()
 
 __all__ = [

@@ -2,13 +2,20 @@
 
 import hashlib
 import json
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from types import FrameType, TracebackType
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+from torch.distributed import DistError
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
 from ecg_hf.arguments import PretrainingArguments
@@ -52,3 +59,59 @@ def require_same(accelerator: Accelerator, start: Any, folder: Path) -> None:
             "the processes of this run differ in arguments, data or the checkpoint that they go on from, expected the "
             f"same on all; compare data_dir, the versions of ecg_hf, and what each machine sees of {folder}"
         )
+
+
+# What gloo and NCCL say, through torch, of a peer that is gone or late.
+_SIGNS = re.compile(
+    r"Connection closed|Connection reset|Broken pipe|Timed out|timed out|timeout|Socket|NCCL|gloo|connectFullMesh", re.I
+)
+
+
+@contextmanager
+def explain_failure(num_processes: int, timeout_s: float) -> Iterator[None]:
+    """Turns what a lost or hung process makes torch say into one error that says what to do.
+
+    Args:
+        num_processes: Of the run.
+        timeout_s: After which a process counts as hung.
+
+    Raises:
+        EcgProcessError: If another process, or one that loads, is gone or has not answered in time.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if str(error).startswith("DataLoader worker"):
+            raise EcgProcessError(
+                f"a process that loads is gone ({error}), often for want of memory; resume with a smaller num_workers"
+            ) from error
+        if num_processes == 1 or not (isinstance(error, DistError) or _SIGNS.search(str(error))):
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise EcgProcessError(
+            f"another of the {num_processes} processes is gone or did not answer within {timeout_s:g} s ({reason}); "
+            "look for its own error above, then start all again with --resume true"
+        ) from error
+
+
+class Interruption:
+    """A context in which SIGINT and SIGTERM only set `number`; outside the main thread it does nothing."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Interruption":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        self.number = number

@@ -9,9 +9,9 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from ecg_hf.checkpoints import newest_checkpoint, partial_folder, prune_checkpoints, seal
+from ecg_hf.checkpoints import newest_checkpoint, prune_checkpoints, seal
 from ecg_hf.errors import EcgCheckpointError
-from ecg_hf.files import write_json
+from ecg_hf.files import partial_folder, write_json
 from ecg_hf.snapshot import Files
 
 

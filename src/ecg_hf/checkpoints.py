@@ -5,31 +5,15 @@ import os
 import shutil
 from pathlib import Path
 
-from ecg_hf.errors import EcgCheckpointError
-from ecg_hf.files import read_json, sha256_of, write_json
-from ecg_hf.reference import convert_reference
+from safetensors import SafetensorError
+from torch import Tensor
 
-__all__ = [
-    "convert_reference",
-    "newest_checkpoint",
-    "partial_folder",
-    "prune_checkpoints",
-    "publish_folder",
-    "remove_partial",
-    "seal",
-    "verify",
-]
+from ecg_hf.errors import EcgCheckpointError
+from ecg_hf.files import partial_folder, read_json, sha256_of, write_json
+from ecg_hf.pretraining import Pair
 
 MANIFEST = "manifest.json"
 logger = logging.getLogger(__name__)
-
-
-def partial_folder(target: Path) -> Path:
-    """Makes an empty folder beside `target`, to be filled and then handed to `seal`."""
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    return partial
 
 
 def seal(partial: Path, target: Path) -> Path:
@@ -114,9 +98,43 @@ def remove_partial(root: Path) -> None:
         shutil.rmtree(path)
 
 
-def publish_folder(partial: Path, target: Path, *, last: str) -> None:
-    """Moves the files of `partial` into `target` one by one; `last` goes last, as the mark that all are there."""
-    target.mkdir(parents=True, exist_ok=True)
-    for path in sorted(partial.iterdir(), key=lambda path: path.name == last):
-        path.replace(target / path.name)
-    partial.rmdir()
+class BestWeights:
+    """Folders `best-<step>` of a run.
+
+    Args:
+        root: The run's folder.
+    """
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    def folder(self, step: int) -> Path:
+        """Names the folder of a step."""
+        return self.root / f"best-{step:08d}"
+
+    def save(self, step: int, pair: Pair, weights: dict[str, Tensor]) -> None:
+        """Writes weights as a model folder.
+
+        Args:
+            step: After which they were reached.
+            pair: Whose they are.
+            weights: Its state dict, whole.
+
+        Raises:
+            EcgCheckpointError: If they cannot be written.
+        """
+        try:
+            partial = partial_folder(self.folder(step))
+            pair.save_pretrained(partial, state_dict=weights)
+            seal(partial, self.folder(step))
+        except (OSError, SafetensorError) as error:
+            raise EcgCheckpointError(
+                f"the best weights could not be written to {self.folder(step)} ({error}); free some space, and resume"
+            ) from error
+
+    def keep(self, *steps: int | None) -> None:
+        """Deletes those of all other steps."""
+        kept = {self.folder(step) for step in steps if step is not None}
+        for path in [*self.root.glob("best-*"), *self.root.glob(".best-*.partial")]:
+            if path not in kept:
+                shutil.rmtree(path)

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ecg_hf.crops import crop_draws, crop_starts, tile
-from ecg_hf.results import LabelledSplit
+from ecg_hf.targets import LabelledSplit
 
 Batch = dict[str, Tensor]
 

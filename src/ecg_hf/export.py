@@ -3,6 +3,7 @@
 import copy
 import json
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from ecg_hf.backbones.kernel import CHUNK, StateSpace
 from ecg_hf.classification import EcgForSequenceClassification
 from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.features import EcgFeatureExtractor
-from ecg_hf.version import VERSION
 
 TOLERANCE = 1e-5  # of an output, relative to the largest or to 1
 
@@ -94,7 +94,7 @@ def _metadata(
     """Lists what a reader of the file has to know; values that are not plain text are JSON."""
     facts = contract.to_dict()
     metadata = {
-        "ecg_hf_version": VERSION,
+        "ecg_hf_version": version("ecg_hf"),
         "model_type": model.config.model_type,
         "num_samples": str(num_samples),
         "sampling_rate": str(facts["sampling_rate"]),

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,3 +37,19 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Reads a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def partial_folder(target: Path) -> Path:
+    """Makes an empty folder beside `target`, to be filled and then handed to `seal`."""
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    return partial
+
+
+def replace_folder(partial: Path, target: Path, *, last: str) -> None:
+    """Moves the files of `partial` into `target` one by one; `last` goes last, as the mark that all are there."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted(partial.iterdir(), key=lambda path: path.name == last):
+        path.replace(target / path.name)
+    partial.rmdir()

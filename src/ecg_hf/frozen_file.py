@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg_hf.checkpoints import partial_folder
 from ecg_hf.errors import EcgIntegrityError
-from ecg_hf.files import read_json, write_json
+from ecg_hf.files import partial_folder, read_json, write_json
 
 VALUES, ABOUT = "features.npy", "features.json"
 UNUSED_DAYS = 30

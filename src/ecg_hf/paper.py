@@ -1,11 +1,12 @@
 """An ECG on paper, true to the millimetre."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ecg_hf.figures import new_figure
 from ecg_hf.records import LEADS
 
 if TYPE_CHECKING:
@@ -154,21 +155,3 @@ def _name_lead(axes: "Axes", name: str, start: float, zero: float, beginning: ND
     above = max(np.max(beginning, initial=0, where=~np.isnan(beginning)) + 1, 3)
     halo = [withStroke(linewidth=2, foreground=_PAPER)]
     axes.text(start + 1, zero + above, name, fontsize=9, fontweight="bold", color=_INK, path_effects=halo)
-
-
-def new_figure(width: float, height: float, **options: Any) -> "Figure":
-    """Gives an empty figure that pyplot's global state does not know.
-
-    Args:
-        width: In inches.
-        height: In inches.
-        options: Of `matplotlib.figure.Figure`.
-
-    Raises:
-        ImportError: If matplotlib is not installed.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("plots need matplotlib; install it with pip install 'ecg_hf[viz]'") from error
-    return Figure((width, height), **{"dpi": 150, **options})

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from ecg_hf.columns import Column
 from ecg_hf.corpus import EcgCorpus, code_hash
-from ecg_hf.errors import EcgUnitsError
 from ecg_hf.features import EcgFeatureExtractor
-from ecg_hf.split import Split
+from ecg_hf.split import Split, check_unit
 
 logger = logging.getLogger(__name__)
 
@@ -53,26 +52,6 @@ class PreparedSplit(Split):
         for crop, index, start in zip(out, indices.tolist(), starts.tolist(), strict=True):
             crop[:] = self.signal(index)[:, start : start + num_samples]
         return out
-
-
-def check_unit(name: str, unit: str, extractor: EcgFeatureExtractor) -> None:
-    """Refuses a corpus without a unit where the input contract needs one, and warns of one that is not sure of it.
-
-    Args:
-        name: Of the corpus.
-        unit: Of its signals, see `EcgCorpus`.
-        extractor: The input contract.
-
-    Raises:
-        EcgUnitsError: If the corpus holds z-scores and the contract does not standardise each record.
-    """
-    if unit == "z-score" and extractor.normalization != "record":
-        raise EcgUnitsError(
-            f"{name} holds z-scores, expected mV for an input contract with normalization "
-            f"{extractor.normalization!r}; use normalization 'record', which needs no unit"
-        )
-    if unit == "uncertain mV":
-        logger.warning("the amplitude of %s is uncertain: its publishers contradict each other", name)
 
 
 @functools.lru_cache(maxsize=8)

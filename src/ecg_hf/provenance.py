@@ -4,12 +4,20 @@ import datetime
 import platform
 from collections.abc import Sequence
 from importlib import metadata
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
+from transformers.utils.hub import cached_file
 
 from ecg_hf.built import BuiltCorpus
 from ecg_hf.corpus import EcgCorpus
+from ecg_hf.errors import EcgCheckpointError
+from ecg_hf.features import EcgFeatureExtractor
+from ecg_hf.files import partial_folder, read_json, replace_folder, write_json
 from ecg_hf.split import Split
-from ecg_hf.version import VERSION
+from ecg_hf.tasks.base import Task
 
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "numpy", "safetensors")
 
@@ -18,7 +26,7 @@ def describe_code() -> dict[str, Any]:
     """Names the versions of the library, of Python and of what the library stands on, and the time (UTC)."""
     versions = {package: metadata.version(package) for package in PACKAGES}
     return {
-        "ecg_hf": VERSION,
+        "ecg_hf": version("ecg_hf"),
         "versions": {"python": platform.python_version(), **versions},
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
@@ -39,3 +47,37 @@ def describe_corpus(corpus: EcgCorpus | BuiltCorpus, splits: Sequence[Split], we
         "fingerprint": corpus.fingerprint,
         "weight": weight,
     }
+
+
+def base_run(model: str) -> dict[str, Any] | None:
+    """Reads the run.json of a model folder or Hub repository; None if it has none."""
+    path = cached_file(model, "run.json", _raise_exceptions_for_missing_entries=False)
+    run: dict[str, Any] | None = None if path is None else read_json(Path(path))
+    return run
+
+
+def label_fields(task: Task) -> dict[str, Any]:
+    """Gives the config fields that name a task's outputs."""
+    return {
+        "id2label": dict(enumerate(task.labels)),
+        "label2id": {label: index for index, label in enumerate(task.labels)},
+        "problem_type": task.problem_type,
+    }
+
+
+def save_run(folder: Path, model: Any, extractor: EcgFeatureExtractor, run: dict[str, Any]) -> None:
+    """Writes a model folder; run.json comes last and marks that the rest is whole.
+
+    Raises:
+        EcgCheckpointError: If it cannot be written.
+    """
+    try:
+        partial = partial_folder(folder / "model")
+        model.save_pretrained(partial)
+        extractor.save_pretrained(partial)
+        write_json(partial / "run.json", run)
+        replace_folder(partial, folder, last="run.json")
+    except (OSError, SafetensorError) as error:
+        raise EcgCheckpointError(
+            f"the model could not be written to {folder} ({error}); free some space or choose another disk, and resume"
+        ) from error

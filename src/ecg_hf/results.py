@@ -9,42 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from transformers.utils.hub import cached_file
 
+from ecg_hf.figures import save_figure
 from ecg_hf.files import read_json, write_json
 from ecg_hf.metrics import DEFAULT_METRICS, evaluate_predictions
-from ecg_hf.plots import plot_calibration, plot_roc, save_figure
-from ecg_hf.split import Split
+from ecg_hf.plots import plot_calibration, plot_roc
+from ecg_hf.targets import LabelledSplit
 from ecg_hf.tasks.base import Task
 
 logger = logging.getLogger(__name__)
-
-
-def base_run(model: str) -> dict[str, Any] | None:
-    """Reads the run.json of a model folder or Hub repository; None if it has none."""
-    path = cached_file(model, "run.json", _raise_exceptions_for_missing_entries=False)
-    run: dict[str, Any] | None = None if path is None else read_json(Path(path))
-    return run
-
-
-@dataclass
-class LabelledSplit:
-    """A split with a task's targets.
-
-    Args:
-        records: The records, ready to crop.
-        targets: Shape (R, C).
-        num_dropped: Records left out because they have no label of the task.
-    """
-
-    records: Split
-    targets: NDArray[np.float32]
-    num_dropped: int = 0
-
-    def counts(self) -> dict[str, Any]:
-        """Counts records, patients, those left out, and the positives of each label."""
-        positives = [int(count) for count in np.nansum(self.targets > 0, axis=0)]
-        return self.records.counts() | {"num_unlabelled_dropped": self.num_dropped, "num_positive": positives}
 
 
 @dataclass

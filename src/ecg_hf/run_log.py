@@ -1,13 +1,25 @@
-"""The log of a run: metrics.jsonl, one row per optimizer step."""
+"""The log of a run: metrics.jsonl, one row per optimizer step, and loss.png, its picture."""
 
 import json
+import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ecg_hf.errors import EcgCheckpointError
+from ecg_hf.figures import COLOURS, FAINT, RED, bare_axes, new_figure, save_figure
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Values = NDArray[np.float64]
+
+logger = logging.getLogger(__name__)
 MAX_POINTS = 2000  # that a curve keeps
 
 
@@ -70,3 +82,90 @@ class RunLog:
             partial.replace(self.path)
         except OSError as error:
             raise EcgCheckpointError(f"{self.path} cannot be written ({error}); free some space and resume") from error
+
+
+# What is drawn below the loss of a run, where it was measured.
+_PANELS = {
+    "shares": ("accuracy", "feature_std", "teacher_feature_std", "teacher_student_cosine"),
+    "counts": ("effective_rank", "codebook_perplexity"),
+    "learning\nrate": ("learning_rate",),
+}
+
+
+def plot_losses(rows: Sequence[Mapping[str, Any]]) -> "Figure":
+    """Draws the training loss, raw and smoothed, the validation loss, and below them health and learning rate.
+
+    The loss is on a logarithmic scale if it falls by more than a factor of ten. Steps whose loss was not finite are
+    marked.
+
+    Args:
+        rows: Of metrics.jsonl: each with "step" and "loss" (null if not finite), and where they apply
+            "validation_loss", "learning_rate" and what an objective measures.
+
+    Raises:
+        ValueError: If no row has a loss.
+    """
+    steps, losses = _series(rows, "loss")
+    finite = np.isfinite(losses)
+    if not finite.any():
+        raise ValueError(f"expected rows with a finite 'loss', got {len(rows)} rows without one; did the run start?")
+    panels = {
+        name: drawn for name in _PANELS if (drawn := [key for key in _PANELS[name] if len(_series(rows, key)[0])])
+    }
+    figure = new_figure(8, 4 + 1.2 * len(panels), layout="constrained")
+    ratios = [4] + [1.3] * len(panels)
+    axes, *below = figure.subplots(len(ratios), sharex=True, height_ratios=ratios, squeeze=False)[:, 0]
+    smooth = _smooth(losses[finite])
+    axes.plot(steps[finite], losses[finite], color=COLOURS[5], alpha=0.45, linewidth=0.7, label="training")
+    axes.plot(steps[finite], smooth, color=COLOURS[0], linewidth=1.6, label="training, smoothed")
+    for step in steps[~finite]:
+        axes.axvline(step, ymax=0.03, color=RED, linewidth=1, gid="not finite")
+    validated, validation = _series(rows, "validation_loss")
+    if len(validated):
+        axes.plot(validated, validation, "o-", color=COLOURS[1], markersize=3.5, label="validation")
+    if smooth.min() > 0 and smooth.max() > 10 * smooth.min():
+        axes.set_yscale("log")
+    axes.set(ylabel="loss")
+    axes.legend(frameon=False, title=None if finite.all() else f"red ticks: loss not finite ({np.sum(~finite)})")
+    for small, (name, keys) in zip(below, panels.items(), strict=True):
+        _draw_panel(small, rows, name, keys)
+    (below or [axes])[-1].set_xlabel("step")
+    bare_axes(axes, *below)
+    return figure
+
+
+def _draw_panel(axes: "Axes", rows: Sequence[Mapping[str, Any]], name: str, keys: list[str]) -> None:
+    for key, colour in zip(keys, COLOURS, strict=False):
+        axes.plot(*_series(rows, key), color=colour if len(keys) > 1 else FAINT, linewidth=1, label=key)
+    axes.set(ylabel=name if len(keys) > 1 else keys[0].replace("_", "\n"), ylim=(0, None))
+    if len(keys) > 1:
+        labels = [key.replace("_", " ") for key in keys]
+        axes.legend(labels, frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.ticklabel_format(axis="y", scilimits=(-2, 4))
+
+
+def _series(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[Values, Values]:
+    found = [(row["step"], np.nan if row[name] is None else row[name]) for row in rows if name in row]
+    steps, values = np.array(found, dtype=np.float64).reshape(-1, 2).T
+    return steps, values
+
+
+def _smooth(values: Values) -> Values:
+    """Mean over a window of 2 % of the steps, cut off at both ends."""
+    window = np.ones(2 * (len(values) // 100) + 1)
+    return np.convolve(values, window, "same") / np.convolve(np.ones(len(values)), window, "same")
+
+
+def plot_run(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draws the course of a run, or says in a warning what is missing for it: no run ends for want of a picture.
+
+    Args:
+        rows: Of its log.
+        path: Where the picture goes.
+    """
+    if not any(row.get("loss") is not None for row in rows):
+        return
+    try:
+        save_figure(plot_losses(rows), path)
+    except (ImportError, OSError) as error:
+        logger.warning("no plot: %s", error)

@@ -5,23 +5,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors import SafetensorError
 from transformers import set_seed
 
-from ecg_hf.arguments import PretrainingArguments, parse_fields
+from ecg_hf.arguments import PretrainingArguments
 from ecg_hf.built import BuiltCorpus, BuiltSplit
-from ecg_hf.checkpoints import partial_folder, publish_folder
 from ecg_hf.corpus import EcgCorpus
-from ecg_hf.errors import EcgCheckpointError
 from ecg_hf.features import PTBXL_MEAN, PTBXL_STD, EcgFeatureExtractor
-from ecg_hf.files import write_json
 from ecg_hf.loader import MixedCrops
 from ecg_hf.loading import open_corpus
 from ecg_hf.prepared import PreparedSplit
 from ecg_hf.pretraining import PAIRS, Pair
-from ecg_hf.provenance import describe_code, describe_corpus
+from ecg_hf.provenance import describe_code, describe_corpus, label_fields, save_run
+from ecg_hf.recipes import parse_fields
 from ecg_hf.registry import CORPORA, TASKS, load
-from ecg_hf.run_plot import plot_run
+from ecg_hf.run_log import plot_run
 from ecg_hf.split import Split, require_disjoint
 from ecg_hf.targets import choose_labels, resolve_labels, share_of_patients
 from ecg_hf.tasks.base import Task
@@ -233,32 +230,5 @@ def make_pair(arguments: PretrainingArguments, task: Task | None) -> Pair:
     return model
 
 
-def label_fields(task: Task) -> dict[str, Any]:
-    """Gives the config fields that name a task's outputs."""
-    return {
-        "id2label": dict(enumerate(task.labels)),
-        "label2id": {label: index for index, label in enumerate(task.labels)},
-        "problem_type": task.problem_type,
-    }
-
-
 def _targets(splits: Sequence[Split], task: Task | None) -> list[Any] | None:
     return None if task is None else [split.targets(task) for split in splits]
-
-
-def save_run(folder: Path, model: Any, extractor: EcgFeatureExtractor, run: dict[str, Any]) -> None:
-    """Writes a model folder; run.json comes last and marks that the rest is whole.
-
-    Raises:
-        EcgCheckpointError: If it cannot be written.
-    """
-    try:
-        partial = partial_folder(folder / "model")
-        model.save_pretrained(partial)
-        extractor.save_pretrained(partial)
-        write_json(partial / "run.json", run)
-        publish_folder(partial, folder, last="run.json")
-    except (OSError, SafetensorError) as error:
-        raise EcgCheckpointError(
-            f"the model could not be written to {folder} ({error}); free some space or choose another disk, and resume"
-        ) from error

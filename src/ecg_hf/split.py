@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ecg_hf.errors import EcgIntegrityError
+from ecg_hf.errors import EcgIntegrityError, EcgUnitsError
+from ecg_hf.features import EcgFeatureExtractor
 from ecg_hf.tasks.base import Task
 
 BATCH_SIZE = 10_000  # records whose labels are read at once
@@ -219,3 +220,23 @@ def count_labels(rows: Any, task: Task) -> Counter[str]:
         pairs = np.unique(np.stack([record[positive], codes[positive]]), axis=1)
         counts.update(dict(zip(known, np.bincount(pairs[1], minlength=len(known)).tolist(), strict=True)))
     return counts
+
+
+def check_unit(name: str, unit: str, extractor: EcgFeatureExtractor) -> None:
+    """Refuses a corpus without a unit where the input contract needs one, and warns of one that is not sure of it.
+
+    Args:
+        name: Of the corpus.
+        unit: Of its signals, see `EcgCorpus`.
+        extractor: The input contract.
+
+    Raises:
+        EcgUnitsError: If the corpus holds z-scores and the contract does not standardise each record.
+    """
+    if unit == "z-score" and extractor.normalization != "record":
+        raise EcgUnitsError(
+            f"{name} holds z-scores, expected mV for an input contract with normalization "
+            f"{extractor.normalization!r}; use normalization 'record', which needs no unit"
+        )
+    if unit == "uncertain mV":
+        logger.warning("the amplitude of %s is uncertain: its publishers contradict each other", name)

@@ -13,11 +13,30 @@ from ecg_hf.corpus import EcgCorpus
 from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.features import EcgFeatureExtractor
 from ecg_hf.prepared import PreparedSplit
-from ecg_hf.results import LabelledSplit
 from ecg_hf.split import Split, count_labels, require_disjoint
 from ecg_hf.tasks.base import Task
 
 Row = NDArray[np.float32]
+
+
+@dataclass
+class LabelledSplit:
+    """A split with a task's targets.
+
+    Args:
+        records: The records, ready to crop.
+        targets: Shape (R, C).
+        num_dropped: Records left out because they have no label of the task.
+    """
+
+    records: Split
+    targets: NDArray[np.float32]
+    num_dropped: int = 0
+
+    def counts(self) -> dict[str, Any]:
+        """Counts records, patients, those left out, and the positives of each label."""
+        positives = [int(count) for count in np.nansum(self.targets > 0, axis=0)]
+        return self.records.counts() | {"num_unlabelled_dropped": self.num_dropped, "num_positive": positives}
 
 
 @dataclass(frozen=True)

@@ -12,22 +12,18 @@ from accelerate.utils import send_to_device
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ecg_hf.accelerator import make_accelerator, require_same
+from ecg_hf.accelerator import Interruption, explain_failure, make_accelerator, require_same
 from ecg_hf.arguments import PretrainingArguments
 from ecg_hf.batch_norms import NUM_BATCHES, regather
-from ecg_hf.best_weights import BestWeights
 from ecg_hf.checkpoint_writer import CheckpointWriter
-from ecg_hf.checkpoints import MANIFEST, newest_checkpoint, remove_partial
+from ecg_hf.checkpoints import MANIFEST, BestWeights, newest_checkpoint, remove_partial
 from ecg_hf.collapse import watch_for_collapse
 from ecg_hf.errors import EcgCheckpointError
 from ecg_hf.files import read_json, sha256_of
-from ecg_hf.interruption import Interruption
 from ecg_hf.loader import EcgLoader, MixedCrops, StepBatches
 from ecg_hf.pretraining import Pair
-from ecg_hf.process_failure import explain_failure
 from ecg_hf.progress import TrainingState
-from ecg_hf.run_log import RunLog
-from ecg_hf.run_plot import plot_run
+from ecg_hf.run_log import RunLog, plot_run
 from ecg_hf.snapshot import Snapshot, require_finite, whole
 from ecg_hf.step import StepReport, TrainStep
 from ecg_hf.validation import validation_loss

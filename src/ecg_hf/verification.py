@@ -13,11 +13,11 @@ import numpy as np
 from ecg_hf.checksums import Checksums, check_files
 from ecg_hf.corpus import EcgCorpus
 from ecg_hf.errors import EcgError, EcgFormatError, EcgUnitsError
+from ecg_hf.index import SPLITS, Entry
 from ecg_hf.inputs import check_amplitude
 from ecg_hf.ledger import Duplicate, LedgerEntry
 from ecg_hf.loading import open_corpus
 from ecg_hf.quality import quality_flags
-from ecg_hf.rows import SPLITS, Entry
 from ecg_hf.waveform_hash import fingerprint
 
 CHUNK = 50  # records that a worker reads before it reports

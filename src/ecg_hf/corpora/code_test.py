@@ -12,9 +12,9 @@ from ecg_hf.corpora.open_files import OpenFiles
 from ecg_hf.corpora.tracings import DATASET, example_tracing, open_tracings, read_tracing, write_arrays
 from ecg_hf.corpus import CorpusConfig, EcgCorpus
 from ecg_hf.errors import EcgFormatError, EcgIntegrityError
+from ecg_hf.index import Entry, parse_table
 from ecg_hf.records import LEADS, Record
 from ecg_hf.root import CorpusRoot
-from ecg_hf.rows import Entry, parse_table
 
 NUM_RECORDS = 827
 FINDINGS = ("1dAVb", "RBBB", "LBBB", "SB", "AF", "ST")  # the last two in another order than in CODE-15

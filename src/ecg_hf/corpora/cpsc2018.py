@@ -13,9 +13,9 @@ from ecg_hf.corpora.snomed import CPSC, FIRST_RELEASE
 from ecg_hf.corpus import CorpusConfig
 from ecg_hf.errors import EcgFormatError, EcgIntegrityError
 from ecg_hf.formats.matlab import read_struct
+from ecg_hf.index import Entry, parse_table
 from ecg_hf.records import LEADS, Record
 from ecg_hf.root import CorpusRoot, FolderRoot, open_root
-from ecg_hf.rows import Entry, parse_table
 
 ORIGINAL = "original"
 REFERENCE = "REFERENCE.csv"

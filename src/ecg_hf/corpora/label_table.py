@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ecg_hf.errors import EcgFormatError
-from ecg_hf.rows import SPLITS, Entry, parse_table
+from ecg_hf.index import SPLITS, Entry, parse_table
 
 RESERVED = ("record_id", "patient_id", "split", "age", "sex", "device", "report", "labels", "file", "row")
 SEXES = {"female": "female", "f": "female", "male": "male", "m": "male", "": None}

@@ -13,9 +13,9 @@ from ecg_hf.corpus import CorpusConfig, EcgCorpus
 from ecg_hf.errors import EcgFormatError, EcgIntegrityError
 from ecg_hf.formats.base import Layout
 from ecg_hf.formats.wfdb import decode
+from ecg_hf.index import Entry, parse_table
 from ecg_hf.records import LEADS, Record
 from ecg_hf.root import CorpusRoot
-from ecg_hf.rows import Entry, parse_table
 
 NUM_RECORDS = 21_799
 MAX_LENGTH = 4096  # characters of one scp_codes; the longest known has 128

@@ -9,9 +9,9 @@ from scipy.signal import resample_poly
 
 from ecg_hf.corpus import CorpusConfig, EcgCorpus
 from ecg_hf.heart import draw_heart
+from ecg_hf.index import Entry
 from ecg_hf.records import LEADS, Record
 from ecg_hf.root import CorpusRoot
-from ecg_hf.rows import Entry
 from ecg_hf.simulation import SAMPLING_RATE, Episode, simulate
 
 GAIN = 1000.0  # ADC units per mV

@@ -29,9 +29,9 @@ from ecg_hf.errors import EcgAccessError, EcgFormatError, EcgIntegrityError, Ecg
 from ecg_hf.folds import split_of_fold, stratified_folds
 from ecg_hf.formats.base import Layout
 from ecg_hf.formats.wfdb import decode
+from ecg_hf.index import Entry, parse_table
 from ecg_hf.records import LEADS, Record
 from ecg_hf.root import CorpusRoot
-from ecg_hf.rows import Entry, parse_table
 
 NUM_RECORDS = 14_190
 NUM_FOLDS = 10

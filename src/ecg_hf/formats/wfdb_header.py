@@ -7,8 +7,9 @@ from itertools import groupby
 from typing import NamedTuple, NoReturn
 
 from ecg_hf.errors import EcgFormatError, EcgLeadError, EcgUnitsError
-from ecg_hf.formats.base import check_file_name, gain_per_millivolt
+from ecg_hf.formats.base import check_file_name
 from ecg_hf.records import lead_names
+from ecg_hf.units import gain_per_millivolt
 
 _MAX_BYTES, _MAX_LINES = 1 << 20, 4096
 _FORMATS = (16, 24, 32, 61, 80, 212)

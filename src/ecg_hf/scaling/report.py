@@ -1,6 +1,7 @@
 """The report of a study: Markdown, JSON, figures, and the section for a model card."""
 
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,6 @@ from ecg_hf.scaling.tables import (
     transfers_table,
 )
 from ecg_hf.scaling.transfer import DEFINITIONS
-from ecg_hf.version import VERSION
 
 WORDING = (
     "`ecg_hf.scaling` implements standard neural and loss-to-loss scaling-law estimators for the kind of study "
@@ -69,7 +69,7 @@ def write_report(study: Study, contrasts: Contrasts, folder: Path) -> Path:
 def as_dict(study: Study, contrasts: Contrasts) -> dict[str, Any]:
     """Gives every number of the report, ready for JSON."""
     return {
-        "ecg_hf": VERSION,
+        "ecg_hf": version("ecg_hf"),
         "wording": WORDING,
         "form": study.form,
         "delta": study.delta if study.delta == "auto" else _finite(study.delta),

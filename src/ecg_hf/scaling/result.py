@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,6 @@ from numpy.typing import ArrayLike
 from ecg_hf.scaling.law import Frame, Law, Values
 from ecg_hf.scaling.laws import get
 from ecg_hf.scaling.points import Points
-from ecg_hf.version import VERSION
 
 ENOUGH_STARTS = 3
 GRAVE = (
@@ -160,7 +160,7 @@ class Fit:
         """Gives everything, ready for JSON; `from_dict` gives the fit back."""
         points = self.points
         return {
-            "ecg_hf": VERSION,
+            "ecg_hf": version("ecg_hf"),
             "form": self.form,
             "formula": self.formula,
             "params": {name: _plain(value) for name, value in self.params.items()},
