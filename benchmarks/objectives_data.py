@@ -10,10 +10,10 @@ import numpy as np
 import scipy.io
 
 from ecg_hf import EcgFeatureExtractor, load_corpus, row_to_signal
-from ecg_hf.features import PTBXL_MEAN, PTBXL_STD
-from ecg_hf.formats import wfdb
-from ecg_hf.records import LEADS
 from ecg_hf.registry import TASKS, load
+from ecg_hf.signals.feature_extraction import PTBXL_MEAN, PTBXL_STD
+from ecg_hf.signals.formats import wfdb
+from ecg_hf.signals.record import LEADS
 
 CONTRACT = EcgFeatureExtractor(
     sampling_rate=100,

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ecg_hf.formats.wfdb import decode, parse_header
-from ecg_hf.records import LEADS
+from ecg_hf.signals.formats.wfdb import decode, parse_header
+from ecg_hf.signals.record import LEADS
 
 with warnings.catch_warnings():  # wfdb 4.3.1 asks pandas 3.1 for what pandas 4 will not have
     warnings.simplefilter("ignore")

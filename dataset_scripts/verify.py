@@ -16,8 +16,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ecg_hf.errors import EcgError
-from ecg_hf.files import write_json
 from ecg_hf.ledger import LedgerEntry, find_pairs, read_ledger, write_ledger
+from ecg_hf.output.files import write_json
 from ecg_hf.recipes import parse_fields
 from ecg_hf.verification import (
     Report,

@@ -14,9 +14,7 @@ from transformers import PreTrainedModel
 
 from ecg_hf import PAIRS, EcgFeatureExtractor
 from ecg_hf.errors import EcgCheckpointError
-from ecg_hf.features import PTBXL_MEAN, PTBXL_STD
-from ecg_hf.files import partial_folder, replace_folder, sha256_of, write_json
-from ecg_hf.records import LEADS
+from ecg_hf.output.files import partial_folder, replace_folder, sha256_of, write_json
 from ecg_hf.reference import (
     NUM_TOKENS,
     ReferenceContent,
@@ -26,6 +24,8 @@ from ecg_hf.reference import (
     load_reference,
 )
 from ecg_hf.reference_layout import summarise
+from ecg_hf.signals.feature_extraction import PTBXL_MEAN, PTBXL_STD
+from ecg_hf.signals.record import LEADS
 
 SAMPLING_RATE = 240  # Hz
 STRIDE = 2  # samples per token of the study's stem

@@ -6,7 +6,7 @@ import datasets
 import numpy as np
 
 from ecg_hf.prepared import PreparedSplit
-from ecg_hf.rows import row_features
+from ecg_hf.signals.row import row_features
 
 
 def rows_of(labels, durations=None, leads=None):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from ecg_hf.records import LEADS
+from ecg_hf.signals.record import LEADS
 
 CORPUS: dict[str, Any] = {
     "name": "ptbxl",

@@ -19,10 +19,10 @@ from ecg_hf.corpora.record_tree import STYLES, write_lists, write_matlab_record
 from ecg_hf.corpora.snomed import CHALLENGE, CPSC, FIRST_RELEASE, NINGBO
 from ecg_hf.errors import EcgAccessError, EcgError, EcgFormatError, EcgIntegrityError, EcgUnitsError
 from ecg_hf.loading import load_corpus, open_corpus
-from ecg_hf.records import LEADS
 from ecg_hf.registry import CORPORA, load
 from ecg_hf.root import MissingFileError
-from ecg_hf.rows import row_to_signal
+from ecg_hf.signals.record import LEADS
+from ecg_hf.signals.row import row_to_signal
 
 with warnings.catch_warnings():  # wfdb 4.3.1 asks pandas 3.1 for what pandas 4 will not have
     warnings.simplefilter("ignore")

@@ -20,12 +20,12 @@ from ecg_hf.corpora.chapman import (
 from ecg_hf.corpora.cohort import deal_splits
 from ecg_hf.corpora.snomed import ACRONYMS
 from ecg_hf.errors import EcgAccessError, EcgFormatError, EcgIntegrityError, EcgLeadError, EcgUnitsError
-from ecg_hf.formats.base import Layout
-from ecg_hf.formats.csv import decode
 from ecg_hf.loading import load_corpus, open_corpus
-from ecg_hf.records import LEADS
 from ecg_hf.root import MissingFileError
-from ecg_hf.rows import row_to_signal
+from ecg_hf.signals.formats.base import Layout
+from ecg_hf.signals.formats.csv import decode
+from ecg_hf.signals.record import LEADS
+from ecg_hf.signals.row import row_to_signal
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 REAL = SHARED / "chapman-figshare"

@@ -19,9 +19,9 @@ from ecg_hf.corpora.tracings import EmptyTracingError, example_tracing, without_
 from ecg_hf.errors import EcgAccessError, EcgError, EcgFormatError, EcgIntegrityError, EcgLeadError
 from ecg_hf.index import check_index
 from ecg_hf.loading import load_corpus
-from ecg_hf.records import LEADS
 from ecg_hf.root import FolderRoot, MissingFileError
-from ecg_hf.rows import row_to_signal
+from ecg_hf.signals.record import LEADS
+from ecg_hf.signals.row import row_to_signal
 
 h5py = pytest.importorskip("h5py")
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "code-15"

@@ -12,9 +12,9 @@ from ecg_hf.corpora.code_test import FINDINGS, RATERS, CodeTest, rater_path, rea
 from ecg_hf.corpora.tracings import DATASET, write_arrays
 from ecg_hf.errors import EcgError, EcgFormatError, EcgIntegrityError, EcgLeadError
 from ecg_hf.index import check_index
-from ecg_hf.records import LEADS, LIMB_LEADS
 from ecg_hf.root import FolderRoot, MissingFileError
-from ecg_hf.rows import row_to_signal
+from ecg_hf.signals.record import LEADS, LIMB_LEADS
+from ecg_hf.signals.row import row_to_signal
 
 h5py = pytest.importorskip("h5py")
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "code-test" / "data"

@@ -17,10 +17,10 @@ from ecg_hf.corpus import CorpusConfig, EcgCorpus
 from ecg_hf.errors import EcgAccessError, EcgFormatError, EcgIntegrityError, EcgLeadError
 from ecg_hf.index import Entry, check_index, encode_row, parse_table
 from ecg_hf.loading import load_corpus, register_corpora
-from ecg_hf.records import LEADS, MISSING, Record
 from ecg_hf.registry import CORPORA, load
 from ecg_hf.root import MissingFileError
-from ecg_hf.rows import row_features, row_to_signal
+from ecg_hf.signals.record import LEADS, MISSING, Record
+from ecg_hf.signals.row import row_features, row_to_signal
 
 SPDX = {"CC-BY-4.0", "CC0-1.0", "ODC-By-1.0", "ODbL-1.0", "CC-BY-NC-4.0", "CC-BY-SA-4.0"}
 UNITS = {"mV", "uncertain mV", "z-score"}
@@ -269,7 +269,9 @@ def test_changed_data_are_never_served_from_an_old_cache(toy):
 
 def test_changed_code_is_never_served_from_an_old_cache(toy, monkeypatch):
     before = build(toy).cache_dir
-    sources = {name: module.inspect.getsource(module.sys.modules[name]) for name in ("ecg_hf.records", "ecg_hf.corpus")}
+    sources = {
+        name: module.inspect.getsource(module.sys.modules[name]) for name in ("ecg_hf.signals.record", "ecg_hf.corpus")
+    }
     original = module.inspect.getsource
     for name, source in sources.items():
         monkeypatch.setattr(

@@ -12,11 +12,11 @@ from ecg_hf.corpora.cpsc2018 import COLUMNS, CPSC2018, REFERENCE, parse_referenc
 from ecg_hf.corpora.record_tree import STYLES, write_matlab_record
 from ecg_hf.corpora.snomed import CPSC, FIRST_RELEASE
 from ecg_hf.errors import EcgAccessError, EcgFormatError, EcgIntegrityError
-from ecg_hf.formats.matlab import read_struct
 from ecg_hf.loading import load_corpus, open_corpus
-from ecg_hf.records import LEADS
 from ecg_hf.root import MissingFileError
-from ecg_hf.rows import row_to_signal
+from ecg_hf.signals.formats.matlab import read_struct
+from ecg_hf.signals.record import LEADS
+from ecg_hf.signals.row import row_to_signal
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 REAL = SHARED / "cpsc2018"
@@ -142,7 +142,7 @@ def test_another_format_is_refused():
 
 
 def test_a_file_that_would_unpack_to_too_much_is_refused(monkeypatch):
-    monkeypatch.setattr("ecg_hf.formats.matlab.MAX_BYTES", 1 << 16)
+    monkeypatch.setattr("ecg_hf.signals.formats.matlab.MAX_BYTES", 1 << 16)
     data = matlab(struct(data=np.zeros((12, 5000))), do_compression=True)
     assert len(data) < 2000
     with pytest.raises(EcgFormatError, match=r"x\.mat: expected a MATLAB 5 file"):

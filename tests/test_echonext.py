@@ -14,12 +14,12 @@ from counting_file import Counting
 from ecg_hf.corpora.base import write_table
 from ecg_hf.corpora.echonext import COLUMNS, FLAGS, EchoNext, check_order, parse_entry
 from ecg_hf.errors import EcgAccessError, EcgError, EcgFormatError, EcgIntegrityError
-from ecg_hf.formats.npy import NpyFile
 from ecg_hf.index import Entry
 from ecg_hf.loading import load_corpus
-from ecg_hf.records import LEADS
 from ecg_hf.root import MissingFileError
-from ecg_hf.rows import row_to_signal
+from ecg_hf.signals.formats.npy import NpyFile
+from ecg_hf.signals.record import LEADS
+from ecg_hf.signals.row import row_to_signal
 
 TABLE = "echonext_metadata_100k.csv"
 ROW = dict.fromkeys(COLUMNS, "0") | {"ecg_key": "7", "patient_key": "3", "age_at_ecg": "61", "split": "val"}

@@ -9,8 +9,8 @@ from ecg_hf import CLASSIFIERS, PAIRS, EcgFeatureExtractor
 from ecg_hf.backbones.kernel import StateSpace
 from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.export import FixedStateSpace, export_onnx
-from ecg_hf.records import LEADS
 from ecg_hf.registry import BACKBONES, load
+from ecg_hf.signals.record import LEADS
 
 NAMES = sorted(BACKBONES)
 # What the time axis of an exported program may be: a state space unrolls its chunks, a residual network its crop.

@@ -10,9 +10,9 @@ from transformers import AutoFeatureExtractor
 
 from ecg_hf.config import EcgConfig
 from ecg_hf.errors import EcgError, EcgIntegrityError, EcgLeadError, EcgUnitsError
-from ecg_hf.features import PTBXL_MEAN, PTBXL_STD, EcgFeatureExtractor
-from ecg_hf.inputs import PLAUSIBLE_AMPLITUDE, check_amplitude
-from ecg_hf.records import LEADS
+from ecg_hf.signals.feature_extraction import PTBXL_MEAN, PTBXL_STD, EcgFeatureExtractor
+from ecg_hf.signals.inputs import PLAUSIBLE_AMPLITUDE, check_amplitude
+from ecg_hf.signals.record import LEADS
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 # the order in which PTB-XL's statistics were published, and in which they are easily misread

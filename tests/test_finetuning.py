@@ -13,11 +13,11 @@ from ecg_hf import FinetuningArguments, PretrainingArguments, finetune, load_cor
 from ecg_hf.backbones.s4 import EcgS4Backbone, EcgS4Config
 from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.examples import EpochOfExamples, RandomCrops, Tiles
-from ecg_hf.features import EcgFeatureExtractor
 from ecg_hf.finetuning import by_record, make_classifier
 from ecg_hf.loading import open_corpus
 from ecg_hf.prepared import PreparedSplit
 from ecg_hf.registry import TASKS, load
+from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
 from ecg_hf.targets import LabelledSplit, keep_share
 
 CORPUS = ["num_records=80", "sampling_rate=100", "seed=1"]

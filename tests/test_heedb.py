@@ -12,9 +12,9 @@ from ecg_hf.corpora.heedb import HEEDB, split_of
 from ecg_hf.corpora.heedb_example import write_matrix
 from ecg_hf.corpora.heedb_tables import parse_age, parse_codes, partition_of, split_path
 from ecg_hf.errors import EcgAccessError, EcgError, EcgFormatError, EcgIntegrityError, EcgLeadError
-from ecg_hf.records import LEADS
 from ecg_hf.root import FolderRoot, MissingFileError
-from ecg_hf.rows import row_to_signal
+from ecg_hf.signals.record import LEADS
+from ecg_hf.signals.row import row_to_signal
 
 wfdb = pytest.importorskip("wfdb")
 MGH, EMORY, OLD = "I0001/metadata/metadata.csv", "I0006/metadata/metadata.csv", "Metadata/demographics_ECG.csv"

@@ -8,11 +8,11 @@ import torch
 
 from ecg_hf.crops import crop_draws, crop_starts, tile
 from ecg_hf.errors import EcgIntegrityError, EcgUnitsError
-from ecg_hf.features import EcgFeatureExtractor
 from ecg_hf.loader import EcgLoader, MixedCrops, Patients, StepBatches, tile_batches
 from ecg_hf.loading import open_corpus
 from ecg_hf.prepared import PreparedSplit
 from ecg_hf.registry import CORPORA, TASKS, load
+from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
 from ecg_hf.split import check_unit
 
 FIELDS = {"num_records": 40, "sampling_rate": 100, "seed": 2}
@@ -136,7 +136,7 @@ def test_a_sample_that_is_not_finite_is_refused_with_its_record(split, monkeypat
 
 STOP_EARLY = """
 import ecg_hf
-from ecg_hf.features import EcgFeatureExtractor
+from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
 from ecg_hf.loader import EcgLoader, MixedCrops, StepBatches
 from ecg_hf.loading import open_corpus
 from ecg_hf.prepared import PreparedSplit

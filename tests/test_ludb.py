@@ -12,10 +12,10 @@ from ecg_hf.corpora.ludb import LUDB, parse_entry
 from ecg_hf.errors import EcgError, EcgFormatError, EcgIntegrityError, EcgLeadError
 from ecg_hf.index import check_index
 from ecg_hf.loading import load_corpus, register_corpora
-from ecg_hf.quality import quality_flags
-from ecg_hf.records import LEADS, LIMB_LEADS
 from ecg_hf.root import FolderRoot, MissingFileError
-from ecg_hf.rows import row_to_signal
+from ecg_hf.signals.quality import quality_flags
+from ecg_hf.signals.record import LEADS, LIMB_LEADS
+from ecg_hf.signals.row import row_to_signal
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of pandas, which wfdb uses in a way that it is about to lose

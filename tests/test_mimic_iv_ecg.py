@@ -30,9 +30,9 @@ from ecg_hf.corpora.mimic_labels import (
 )
 from ecg_hf.corpora.mimic_measurements import write_measurements
 from ecg_hf.errors import EcgAccessError, EcgFormatError, EcgIntegrityError, EcgLeadError, EcgUnitsError
-from ecg_hf.records import LEADS
 from ecg_hf.registry import TASKS, load
-from ecg_hf.rows import row_to_signal
+from ecg_hf.signals.record import LEADS
+from ecg_hf.signals.row import row_to_signal
 from ecg_hf.targets import asked_for, labelled_split, resolve_labels
 
 with warnings.catch_warnings():

@@ -20,11 +20,11 @@ from ecg_hf.corpora.label_table import flag_columns, parse_labels, read_table
 from ecg_hf.corpora.own_records import check_amplitude
 from ecg_hf.corpora.wfdb_folder import WfdbFolder
 from ecg_hf.errors import EcgAccessError, EcgError, EcgFormatError, EcgIntegrityError, EcgLeadError, EcgUnitsError
-from ecg_hf.formats.hdf5 import Form, Hdf5File, decode
 from ecg_hf.loading import load_corpus, open_corpus, register_corpora
-from ecg_hf.records import LEADS, LIMB_LEADS, Record
 from ecg_hf.root import FolderRoot, MissingFileError
-from ecg_hf.rows import row_to_signal
+from ecg_hf.signals.formats.hdf5 import Form, Hdf5File, decode
+from ecg_hf.signals.record import LEADS, LIMB_LEADS, Record
+from ecg_hf.signals.row import row_to_signal
 
 h5py = pytest.importorskip("h5py")
 CORPORA = {"csv": Csv, "hdf5": Hdf5, "wfdb_folder": WfdbFolder}

@@ -12,9 +12,9 @@ from ecg_hf.corpora.ptb import FIELDS, PTB, REASONS, parse_labels, parse_path, p
 from ecg_hf.errors import EcgFormatError, EcgIntegrityError, EcgLeadError, EcgUnitsError
 from ecg_hf.index import check_index
 from ecg_hf.loading import load_corpus, register_corpora
-from ecg_hf.records import FRANK_LEADS, LEADS, LIMB_LEADS
 from ecg_hf.root import FolderRoot, MissingFileError
-from ecg_hf.rows import row_to_signal
+from ecg_hf.signals.record import FRANK_LEADS, LEADS, LIMB_LEADS
+from ecg_hf.signals.row import row_to_signal
 
 with warnings.catch_warnings():  # wfdb 4.3.1 asks pandas 3.1 for what pandas 4 will not have
     warnings.simplefilter("ignore")

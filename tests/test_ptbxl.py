@@ -17,10 +17,10 @@ from ecg_hf.corpora.base import write_table
 from ecg_hf.corpora.ptbxl import COLUMNS, PTBXL, STATEMENTS, check_statements, parse_entry, parse_labels, record_path
 from ecg_hf.errors import EcgAccessError, EcgError, EcgFormatError, EcgIntegrityError, EcgLeadError, EcgUnitsError
 from ecg_hf.loading import load_corpus, register_corpora
-from ecg_hf.records import LEADS, LIMB_LEADS
 from ecg_hf.registry import TASKS, load
 from ecg_hf.root import FolderRoot, MissingFileError
-from ecg_hf.rows import row_to_signal
+from ecg_hf.signals.record import LEADS, LIMB_LEADS
+from ecg_hf.signals.row import row_to_signal
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 real = pytest.mark.skipif(not (SHARED / "ptb-xl").is_dir(), reason="no real data here")

@@ -17,8 +17,8 @@ from ecg_hf.errors import EcgAccessError, EcgIntegrityError
 from ecg_hf.loading import open_corpus
 from ecg_hf.publishing import publish_corpus
 from ecg_hf.registry import CORPORA, load
-from ecg_hf.rows import row_to_signal
 from ecg_hf.shards import Recipe, build_shards, write_manifest
+from ecg_hf.signals.row import row_to_signal
 
 # huggingface_hub 2.4 sends LFS files through an argument that httpx deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")

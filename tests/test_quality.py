@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from ecg_hf.errors import EcgFormatError
-from ecg_hf.formats.wfdb import decode, parse_header
-from ecg_hf.quality import quality_flags
-from ecg_hf.records import LEADS, LIMB_LEADS
+from ecg_hf.signals.formats.wfdb import decode, parse_header
+from ecg_hf.signals.quality import quality_flags
+from ecg_hf.signals.record import LEADS, LIMB_LEADS
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 RATES = (100, 250, 500)

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from ecg_hf.errors import EcgAccessError, EcgFormatError, EcgIntegrityError, EcgUnitsError
-from ecg_hf.formats import rare_wfdb, wfdb
-from ecg_hf.formats.base import Layout
-from ecg_hf.records import LEADS
+from ecg_hf.signals.formats import rare_wfdb, wfdb
+from ecg_hf.signals.formats.base import Layout
+from ecg_hf.signals.record import LEADS
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ecg_hf.errors import EcgFormatError, EcgLeadError, EcgUnitsError
-from ecg_hf.records import LEADS, LIMB_LEADS, MISSING, Record, derive_limb_leads, lead_names, standard_lead
+from ecg_hf.signals.record import LEADS, LIMB_LEADS, MISSING, Record, derive_limb_leads, lead_names, standard_lead
 
 GAP_32 = np.iinfo(np.int32).min
 MIMIC = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")

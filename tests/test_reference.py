@@ -19,7 +19,6 @@ from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTrainin
 
 from ecg_hf import PAIRS
 from ecg_hf.errors import EcgCheckpointError
-from ecg_hf.features import PTBXL_MEAN, PTBXL_STD
 from ecg_hf.reference import (
     convert_reference,
     convert_reference_pair,
@@ -30,6 +29,7 @@ from ecg_hf.reference import (
 )
 from ecg_hf.reference_objectives import HEADS
 from ecg_hf.registry import BACKBONES, load
+from ecg_hf.signals.feature_extraction import PTBXL_MEAN, PTBXL_STD
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "data" / "golden"
 FILES = ["s4_causal_w64_n300", "s4_bidirectional_w64_n300"]

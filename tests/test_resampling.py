@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import signal as scipy_signal
 
-from ecg_hf import resampling
-from ecg_hf.resampling import bridge, resample, resample_gaps, resampled_length
+from ecg_hf.signals import resampling
+from ecg_hf.signals.resampling import bridge, resample, resample_gaps, resampled_length
 
 RATES = [(500, 240), (400, 240), (257, 240), (1000, 240), (128.5, 240), (100, 240), (360, 240), (500, 100), (240, 500)]
 

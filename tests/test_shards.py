@@ -20,10 +20,7 @@ from ecg_hf.built import BuiltCorpus
 from ecg_hf.errors import EcgAccessError, EcgFormatError, EcgIntegrityError, EcgLeadError
 from ecg_hf.index import encode_row
 from ecg_hf.loading import open_corpus
-from ecg_hf.records import LEADS, Record
 from ecg_hf.registry import CORPORA, load
-from ecg_hf.resampling import resample
-from ecg_hf.rows import row_to_signal
 from ecg_hf.shard_file import check_shard, row_groups
 from ecg_hf.shards import (
     Recipe,
@@ -37,6 +34,9 @@ from ecg_hf.shards import (
     split_order,
     write_manifest,
 )
+from ecg_hf.signals.record import LEADS, Record
+from ecg_hf.signals.resampling import resample
+from ecg_hf.signals.row import row_to_signal
 
 ROOT = Path(__file__).parents[1]
 FIELDS = {"num_records": 60, "sampling_rate": 100, "seed": 4}

@@ -21,9 +21,9 @@ from ecg_hf.corpora.sph import (
 )
 from ecg_hf.errors import EcgAccessError, EcgError, EcgFormatError, EcgIntegrityError
 from ecg_hf.index import check_index
-from ecg_hf.records import LEADS
 from ecg_hf.root import FolderRoot, MissingFileError
-from ecg_hf.rows import row_to_signal
+from ecg_hf.signals.record import LEADS
+from ecg_hf.signals.row import row_to_signal
 
 h5py = pytest.importorskip("h5py")
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "sph"

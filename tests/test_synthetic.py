@@ -11,11 +11,11 @@ from scipy.ndimage import uniform_filter1d
 from scipy.signal import find_peaks, resample
 
 from ecg_hf.corpora.synthetic import FINDINGS, Synthetic, SyntheticConfig, draw_episode, draw_patient
-from ecg_hf.heart import ELECTRODES_TO_LEADS, draw_heart
 from ecg_hf.loading import load_corpus
-from ecg_hf.records import LEADS, MISSING
-from ecg_hf.rows import row_to_signal
-from ecg_hf.simulation import Episode, simulate
+from ecg_hf.signals.record import LEADS, MISSING
+from ecg_hf.signals.row import row_to_signal
+from ecg_hf.signals.simulated_heart import ELECTRODES_TO_LEADS, draw_heart
+from ecg_hf.signals.simulation import Episode, simulate
 from ecg_hf.tasks.synthetic import SYNTHETIC
 
 I, II, III, AVR, AVL, AVF, V1, V2, V3, V4, V5, V6 = range(12)  # noqa: E741, as cardiologists call it

@@ -7,11 +7,11 @@ import pytest
 
 from ecg_hf import FinetuningArguments, PretrainingArguments, finetune, pretrain
 from ecg_hf.errors import EcgFormatError, EcgIntegrityError
-from ecg_hf.features import EcgFeatureExtractor
-from ecg_hf.files import read_json, write_json
 from ecg_hf.loading import open_corpus
+from ecg_hf.output.files import read_json, write_json
 from ecg_hf.registry import TASKS, load
 from ecg_hf.shards import MANIFEST, Recipe, build_shards, write_manifest
+from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
 from ecg_hf.targets import read_splits
 from ecg_hf.task_data import find_task, open_task_corpus, read_contract
 

@@ -17,13 +17,13 @@ from ecg_hf.corpora.ptbxl import PTBXL, STATEMENTS, parse_labels
 from ecg_hf.index import SPLITS
 from ecg_hf.loading import open_corpus
 from ecg_hf.metrics import METRICS
+from ecg_hf.output.text_table import make_table
 from ecg_hf.registry import CORPORA, TASKS, load
 from ecg_hf.root import open_root
 from ecg_hf.targets import labelled_split, resolve_labels
 from ecg_hf.tasks import mimic_iv_ecg
 from ecg_hf.tasks.__main__ import describe
 from ecg_hf.tasks.base import Task
-from ecg_hf.text_table import make_table
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 CHALLENGE = SHARED / "challenge-2021-metadata"

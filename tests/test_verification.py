@@ -15,12 +15,12 @@ from ecg_hf.checksums import Checksums, check_files, parse_list
 from ecg_hf.corpora.base import example_samples
 from ecg_hf.errors import EcgAccessError, EcgFormatError
 from ecg_hf.ledger import LedgerEntry, find_pairs, read_ledger, write_ledger
-from ecg_hf.records import LEADS
 from ecg_hf.registry import CORPORA, load
 from ecg_hf.root import FolderRoot
+from ecg_hf.signals.fingerprint import fingerprint
+from ecg_hf.signals.record import LEADS
 from ecg_hf.verification import Report, Source, judge, read_record, read_records, start_report
 from ecg_hf.verification_report import render_report
-from ecg_hf.waveform_hash import fingerprint
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"

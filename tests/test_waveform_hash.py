@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 from scipy.signal import butter, resample_poly, sosfiltfilt
 
-from ecg_hf import duplicates, resampling
+from ecg_hf import duplicates
 from ecg_hf.corpora.base import example_samples
 from ecg_hf.duplicates import find_duplicates
 from ecg_hf.errors import EcgFormatError, EcgLeadError
-from ecg_hf.formats.wfdb import decode, parse_header
-from ecg_hf.records import LEADS, LIMB_LEADS
-from ecg_hf.waveform_hash import fingerprint, similarity, unpack
+from ecg_hf.signals import resampling
+from ecg_hf.signals.fingerprint import fingerprint, similarity, unpack
+from ecg_hf.signals.formats.wfdb import decode, parse_header
+from ecg_hf.signals.record import LEADS, LIMB_LEADS
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 real = pytest.mark.skipif(not SHARED.is_dir(), reason="no real data here")

@@ -12,11 +12,11 @@ import pytest
 from scipy.io import loadmat
 
 from ecg_hf.errors import EcgAccessError, EcgError, EcgFormatError, EcgIntegrityError, EcgLeadError, EcgUnitsError
-from ecg_hf.formats import wfdb as decoder
-from ecg_hf.formats.base import Layout
-from ecg_hf.formats.wfdb import decode, parse_header
-from ecg_hf.records import LEADS, MISSING
-from ecg_hf.units import gain_per_millivolt
+from ecg_hf.signals.formats import wfdb as decoder
+from ecg_hf.signals.formats.base import Layout
+from ecg_hf.signals.formats.wfdb import decode, parse_header
+from ecg_hf.signals.record import LEADS, MISSING
+from ecg_hf.signals.units import gain_per_millivolt
 
 with warnings.catch_warnings():  # wfdb 4.3.1 asks pandas 3.1 for what pandas 4 will not have
     warnings.simplefilter("ignore")

@@ -11,10 +11,10 @@ import pytest
 from ecg_hf.corpora.zzu_codes import CODES, DISEASES, FINDINGS, STATEMENTS, parse_labels, parse_quality, split_list
 from ecg_hf.corpora.zzu_pecg import COLUMNS, ZZUPECG, parse_entry, strata
 from ecg_hf.errors import EcgAccessError, EcgError, EcgFormatError, EcgIntegrityError, EcgLeadError
-from ecg_hf.records import LEADS
 from ecg_hf.registry import TASKS, load
 from ecg_hf.root import MissingFileError
-from ecg_hf.rows import row_to_signal
+from ecg_hf.signals.record import LEADS
+from ecg_hf.signals.row import row_to_signal
 
 wfdb = pytest.importorskip("wfdb")
 OFFICIAL_MD5 = "7612c5af0e01e052eb85792c5e362f12"  # of ECGCode.csv, as figshare lists it

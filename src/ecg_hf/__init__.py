@@ -9,16 +9,16 @@ from importlib.metadata import version
 from ecg_hf.arguments import PretrainingArguments
 from ecg_hf.classification import CLASSIFIERS
 from ecg_hf.errors import EcgError
-from ecg_hf.features import EcgFeatureExtractor
 from ecg_hf.finetuning import finetune
 from ecg_hf.finetuning_arguments import FinetuningArguments
 from ecg_hf.loading import load_corpus, register_corpora
 from ecg_hf.metrics import Score, evaluate_predictions
 from ecg_hf.pretraining import PAIRS
 from ecg_hf.publishing import publish
-from ecg_hf.records import LEADS, Record
-from ecg_hf.rows import row_to_signal
 from ecg_hf.runs import pretrain
+from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
+from ecg_hf.signals.record import LEADS, Record
+from ecg_hf.signals.row import row_to_signal
 
 __version__ = version("ecg_hf")
 register_corpora()

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from ecg_hf.columns import Column
 from ecg_hf.errors import EcgAccessError, EcgError, EcgFormatError, EcgIntegrityError
-from ecg_hf.features import EcgFeatureExtractor
-from ecg_hf.files import read_json
-from ecg_hf.records import MISSING
+from ecg_hf.output.files import read_json
 from ecg_hf.shard_check import damaged_shards, missing_bytes
 from ecg_hf.shards import MANIFEST, VERSION
+from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
+from ecg_hf.signals.record import MISSING
 from ecg_hf.split import Split, check_unit
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from ecg_hf.checkpoints import newest_checkpoint, prune_checkpoints, seal
 from ecg_hf.errors import EcgCheckpointError
-from ecg_hf.files import partial_folder, write_json
+from ecg_hf.output.files import partial_folder, write_json
 from ecg_hf.snapshot import Files
 
 

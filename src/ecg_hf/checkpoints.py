@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ecg_hf.errors import EcgCheckpointError
-from ecg_hf.files import partial_folder, read_json, sha256_of, write_json
+from ecg_hf.output.files import partial_folder, read_json, sha256_of, write_json
 from ecg_hf.pretraining import Pair
 
 MANIFEST = "manifest.json"

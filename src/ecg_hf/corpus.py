@@ -16,9 +16,9 @@ from datasets.exceptions import DatasetGenerationError
 
 from ecg_hf.errors import EcgAccessError, EcgError, EcgIntegrityError
 from ecg_hf.index import SPLITS, Entry, check_index, encode_row
-from ecg_hf.records import Record
 from ecg_hf.root import CorpusRoot, MissingFileError, open_root
-from ecg_hf.rows import row_features
+from ecg_hf.signals.record import Record
+from ecg_hf.signals.row import row_features
 
 SHARD_SIZE = 100  # records; the unit that workers, nodes and processes share out
 

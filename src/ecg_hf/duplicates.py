@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg_hf.waveform_hash import HEAD, NUM_FEATURES, STEP, STORED_RATE, similarity, unpack
+from ecg_hf.signals.fingerprint import HEAD, NUM_FEATURES, STEP, STORED_RATE, similarity, unpack
 
 KEYS, CELL = ((0, 12), (12, 24)), 18  # which features make a key, and how many units fall together in it
 ALIKE = 0.25  # of the features' spread, the root mean square by which two windows of one waveform may differ

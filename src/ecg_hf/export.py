@@ -16,7 +16,7 @@ from ecg_hf.backbones.dynamics import impulse_response
 from ecg_hf.backbones.kernel import CHUNK, StateSpace
 from ecg_hf.classification import EcgForSequenceClassification
 from ecg_hf.errors import EcgIntegrityError
-from ecg_hf.features import EcgFeatureExtractor
+from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
 
 TOLERANCE = 1e-5  # of an output, relative to the largest or to 1
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ecg_hf.output.text_table import make_table
 from ecg_hf.runs import OpenRun
-from ecg_hf.text_table import make_table
 
 STEPS = 4  # that are run, the first of which is not timed
 

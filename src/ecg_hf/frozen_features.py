@@ -18,9 +18,9 @@ from tqdm.auto import tqdm
 
 from ecg_hf.classification import EcgForSequenceClassification
 from ecg_hf.corpus import code_hash
-from ecg_hf.features import EcgFeatureExtractor
 from ecg_hf.frozen_file import NAME_LENGTH, drop_unused, open_values, write_values
 from ecg_hf.loader import tile_batches
+from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
 from ecg_hf.split import Split
 
 VERSION = 1  # of the order of the values

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecg_hf.errors import EcgIntegrityError
-from ecg_hf.files import partial_folder, read_json, write_json
+from ecg_hf.output.files import partial_folder, read_json, write_json
 
 VALUES, ABOUT = "features.npy", "features.json"
 UNUSED_DAYS = 30

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ecg_hf.errors import EcgFormatError, EcgIntegrityError, EcgLeadError
-from ecg_hf.records import LEADS, Record
+from ecg_hf.signals.record import LEADS, Record
 
 SPLITS = ("train", "validation", "test")
 

@@ -25,7 +25,7 @@ class LedgerEntry:
         canonical_id: Its name in whichever corpus published it first, see `EcgCorpus.canonical_id`.
         split: Where it is there.
         patient_id: Whose it is; None if unknown.
-        fingerprint: Of its waveform, see `ecg_hf.waveform_hash`; None if it shows too little.
+        fingerprint: Of its waveform, see `ecg_hf.signals.fingerprint`; None if it shows too little.
     """
 
     corpus: str

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ecg_hf.errors import EcgAccessError, EcgCheckpointError, EcgFormatError, EcgIntegrityError
-from ecg_hf.files import sha256_of
+from ecg_hf.output.files import sha256_of
 
 WEIGHTS = "model.safetensors"
 ACCESS_CLASSES = ("open", "restricted", "credentialed")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ecg_hf.columns import Column
 from ecg_hf.corpus import EcgCorpus, code_hash
-from ecg_hf.features import EcgFeatureExtractor
+from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
 from ecg_hf.split import Split, check_unit
 
 logger = logging.getLogger(__name__)

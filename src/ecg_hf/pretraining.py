@@ -10,9 +10,9 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelF
 from transformers.utils.generic import can_return_tuple
 
 from ecg_hf.backbones.base import Backbone, BackboneConfig, EcgModel
-from ecg_hf.features import EcgFeatureExtractor
 from ecg_hf.objectives.base import Objective, PretrainingOutput
 from ecg_hf.registry import BACKBONES, OBJECTIVES, load
+from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
 
 
 class Pair(EcgModel):

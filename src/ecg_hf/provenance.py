@@ -14,8 +14,8 @@ from transformers.utils.hub import cached_file
 from ecg_hf.built import BuiltCorpus
 from ecg_hf.corpus import EcgCorpus
 from ecg_hf.errors import EcgCheckpointError
-from ecg_hf.features import EcgFeatureExtractor
-from ecg_hf.files import partial_folder, read_json, replace_folder, write_json
+from ecg_hf.output.files import partial_folder, read_json, replace_folder, write_json
+from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
 from ecg_hf.split import Split
 from ecg_hf.tasks.base import Task
 

@@ -76,9 +76,9 @@ TASKS = {
 }
 
 FORMATS = {
-    "csv": "ecg_hf.formats.csv:decode",
-    "wfdb": "ecg_hf.formats.wfdb:decode",
-    "rare_wfdb": "ecg_hf.formats.rare_wfdb:decode",
+    "csv": "ecg_hf.signals.formats.csv:decode",
+    "wfdb": "ecg_hf.signals.formats.wfdb:decode",
+    "rare_wfdb": "ecg_hf.signals.formats.rare_wfdb:decode",
 }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from ecg_hf.errors import EcgCheckpointError
-from ecg_hf.files import read_json
+from ecg_hf.output.files import read_json
 
 STATE = "trainer_state.json"
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecg_hf.errors import EcgCheckpointError
-from ecg_hf.figures import COLOURS, FAINT, RED, bare_axes, new_figure, save_figure
+from ecg_hf.output.figures import COLOURS, FAINT, RED, bare_axes, new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

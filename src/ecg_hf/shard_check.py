@@ -8,7 +8,7 @@ from typing import Any
 import datasets
 from filelock import FileLock
 
-from ecg_hf.files import read_json, sha256_of, write_json
+from ecg_hf.output.files import read_json, sha256_of, write_json
 
 
 def missing_bytes(folder: Path, file: dict[str, Any]) -> str | None:

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ecg_hf.errors import EcgIntegrityError
-from ecg_hf.files import sha256_of
-from ecg_hf.rows import row_features
+from ecg_hf.output.files import sha256_of
+from ecg_hf.signals.row import row_features
 
 GROUP_ROWS, GROUP_BYTES = 100, 8 * 2**20  # of a row group, whichever is reached first: what a reader asks for at once
 _IDENTITY = b"ecg_hf"

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from ecg_hf.corpus import EcgCorpus, code_hash
 from ecg_hf.draws import Purpose, random_words
 from ecg_hf.errors import EcgError, EcgFormatError, EcgIntegrityError, EcgLeadError
-from ecg_hf.files import write_json
 from ecg_hf.index import Entry, encode_row
-from ecg_hf.inputs import check_rate
-from ecg_hf.records import Record
-from ecg_hf.resampling import bridge, resample, resample_gaps
+from ecg_hf.output.files import write_json
 from ecg_hf.shard_file import check_shard, describe_file, write_shard
+from ecg_hf.signals.inputs import check_rate
+from ecg_hf.signals.record import Record
+from ecg_hf.signals.resampling import bridge, resample, resample_gaps
 
 VERSION = 1  # of the manifest
 MANIFEST = "manifest.json"

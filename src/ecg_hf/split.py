@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ecg_hf.errors import EcgIntegrityError, EcgUnitsError
-from ecg_hf.features import EcgFeatureExtractor
+from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
 from ecg_hf.tasks.base import Task
 
 BATCH_SIZE = 10_000  # records whose labels are read at once

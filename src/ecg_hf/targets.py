@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from ecg_hf.built import BuiltCorpus, BuiltSplit
 from ecg_hf.corpus import EcgCorpus
 from ecg_hf.errors import EcgIntegrityError
-from ecg_hf.features import EcgFeatureExtractor
 from ecg_hf.prepared import PreparedSplit
+from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
 from ecg_hf.split import Split, count_labels, require_disjoint
 from ecg_hf.tasks.base import Task
 

@@ -14,11 +14,11 @@ from ecg_hf.checksums import Checksums, check_files
 from ecg_hf.corpus import EcgCorpus
 from ecg_hf.errors import EcgError, EcgFormatError, EcgUnitsError
 from ecg_hf.index import SPLITS, Entry
-from ecg_hf.inputs import check_amplitude
 from ecg_hf.ledger import Duplicate, LedgerEntry
 from ecg_hf.loading import open_corpus
-from ecg_hf.quality import quality_flags
-from ecg_hf.waveform_hash import fingerprint
+from ecg_hf.signals.fingerprint import fingerprint
+from ecg_hf.signals.inputs import check_amplitude
+from ecg_hf.signals.quality import quality_flags
 
 CHUNK = 50  # records that a worker reads before it reports
 LEFT_OUT = 0.01  # of the published records an index may leave out, as known to be broken or without a patient

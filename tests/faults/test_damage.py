@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 
 from ecg_hf.built import BuiltCorpus, BuiltSplit
 from ecg_hf.errors import EcgIntegrityError
-from ecg_hf.features import EcgFeatureExtractor
 from ecg_hf.loader import MixedCrops
 from ecg_hf.loading import open_corpus
 from ecg_hf.shards import Recipe, build_shards, write_manifest
+from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
 
 SHARDS = 64
 

@@ -3,8 +3,8 @@
 import sys
 
 from ecg_hf.corpus import EcgCorpus
+from ecg_hf.output.text_table import make_table, show_number
 from ecg_hf.registry import CORPORA, load
-from ecg_hf.text_table import make_table, show_number
 
 HEADER = ("corpus", "version", "records", "patients", "access", "licence", "unit", "patients kept apart")
 LEGEND = "records and patients: as published. ?: not known, or it depends on whose records they are.\n"

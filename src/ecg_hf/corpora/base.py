@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg_hf.heart import draw_heart
-from ecg_hf.records import LEADS
-from ecg_hf.simulation import Episode, simulate
+from ecg_hf.signals.record import LEADS
+from ecg_hf.signals.simulated_heart import draw_heart
+from ecg_hf.signals.simulation import Episode, simulate
 
 
 def example_samples(number: int) -> NDArray[np.int16]:

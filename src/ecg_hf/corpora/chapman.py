@@ -13,11 +13,11 @@ from ecg_hf.corpora.snomed import ACRONYMS
 from ecg_hf.corpus import CorpusConfig, EcgCorpus
 from ecg_hf.errors import EcgFormatError, EcgIntegrityError
 from ecg_hf.folds import split_of_fold, stratified_folds
-from ecg_hf.formats.base import Layout
-from ecg_hf.formats.csv import decode
 from ecg_hf.index import Entry
-from ecg_hf.records import LEADS, Record
 from ecg_hf.root import CorpusRoot
+from ecg_hf.signals.formats.base import Layout
+from ecg_hf.signals.formats.csv import decode
+from ecg_hf.signals.record import LEADS, Record
 
 NUM_RECORDS = 10_646
 MAX_BYTES = 1 << 28  # of the unpacked workbook; the official one has 6 MB

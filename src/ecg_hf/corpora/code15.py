@@ -26,8 +26,8 @@ from ecg_hf.corpus import CorpusConfig, EcgCorpus
 from ecg_hf.errors import EcgFormatError, EcgIntegrityError
 from ecg_hf.folds import split_of_fold, stratified_folds
 from ecg_hf.index import Entry, parse_table
-from ecg_hf.records import LEADS, Record
 from ecg_hf.root import CorpusRoot, MissingFileError
+from ecg_hf.signals.record import LEADS, Record
 
 NUM_RECORDS = 345_779
 NUM_FOLDS = 10

@@ -13,8 +13,8 @@ from ecg_hf.corpora.tracings import DATASET, example_tracing, open_tracings, rea
 from ecg_hf.corpus import CorpusConfig, EcgCorpus
 from ecg_hf.errors import EcgFormatError, EcgIntegrityError
 from ecg_hf.index import Entry, parse_table
-from ecg_hf.records import LEADS, Record
 from ecg_hf.root import CorpusRoot
+from ecg_hf.signals.record import LEADS, Record
 
 NUM_RECORDS = 827
 FINDINGS = ("1dAVb", "RBBB", "LBBB", "SB", "AF", "ST")  # the last two in another order than in CODE-15

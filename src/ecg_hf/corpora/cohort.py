@@ -15,11 +15,11 @@ from ecg_hf.corpora.wfdb_files import read_files
 from ecg_hf.corpus import EcgCorpus
 from ecg_hf.errors import EcgFormatError, EcgIntegrityError
 from ecg_hf.folds import split_of_fold, stratified_folds
-from ecg_hf.formats.base import Layout
-from ecg_hf.formats.wfdb import decode
 from ecg_hf.index import Entry
-from ecg_hf.records import LEADS, MISSING, Record
 from ecg_hf.root import CorpusRoot, MissingFileError
+from ecg_hf.signals.formats.base import Layout
+from ecg_hf.signals.formats.wfdb import decode
+from ecg_hf.signals.record import LEADS, MISSING, Record
 
 NUM_FOLDS = 10
 ALIASES = {"S23074": "JS23074"}  # how the Challenge misnames the header

@@ -12,10 +12,10 @@ from ecg_hf.corpora.record_tree import find_records
 from ecg_hf.corpora.snomed import CPSC, FIRST_RELEASE
 from ecg_hf.corpus import CorpusConfig
 from ecg_hf.errors import EcgFormatError, EcgIntegrityError
-from ecg_hf.formats.matlab import read_struct
 from ecg_hf.index import Entry, parse_table
-from ecg_hf.records import LEADS, Record
 from ecg_hf.root import CorpusRoot, FolderRoot, open_root
+from ecg_hf.signals.formats.matlab import read_struct
+from ecg_hf.signals.record import LEADS, Record
 
 ORIGINAL = "original"
 REFERENCE = "REFERENCE.csv"

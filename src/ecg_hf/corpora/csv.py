@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 from ecg_hf.corpora.base import example_samples
 from ecg_hf.corpora.own_records import MeasuredConfig, OwnRecords, check_amplitude, check_measured
 from ecg_hf.errors import EcgFormatError
-from ecg_hf.formats.csv import decode
 from ecg_hf.index import Entry
-from ecg_hf.records import LEADS, Record
 from ecg_hf.root import CorpusRoot
+from ecg_hf.signals.formats.csv import decode
+from ecg_hf.signals.record import LEADS, Record
 
 HEADER = "header"
 

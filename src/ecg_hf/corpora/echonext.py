@@ -14,10 +14,10 @@ from ecg_hf.corpora.header_comments import parse_age, parse_sex
 from ecg_hf.corpora.open_files import OpenFiles
 from ecg_hf.corpus import CorpusConfig, EcgCorpus
 from ecg_hf.errors import EcgAccessError, EcgFormatError, EcgIntegrityError
-from ecg_hf.formats.npy import NpyFile
 from ecg_hf.index import Entry, parse_table
-from ecg_hf.records import LEADS, Record
 from ecg_hf.root import CorpusRoot, MissingFileError
+from ecg_hf.signals.formats.npy import NpyFile
+from ecg_hf.signals.record import LEADS, Record
 
 TABLES = ("echonext_metadata_100k.csv", "EchoNext_metadata_100k.csv")  # both spellings are in use
 SPLITS = {"train": "train", "val": "validation", "test": "test"}

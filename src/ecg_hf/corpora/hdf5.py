@@ -12,11 +12,11 @@ from ecg_hf.corpora.label_table import Row
 from ecg_hf.corpora.open_files import OpenFiles
 from ecg_hf.corpora.own_records import BETWEEN, NOTE, MeasuredConfig, OwnRecords, check_amplitude, check_measured
 from ecg_hf.errors import EcgFormatError
-from ecg_hf.formats.hdf5 import Form, Hdf5File, decode
 from ecg_hf.index import Entry
-from ecg_hf.records import LEADS, Record
 from ecg_hf.root import CorpusRoot
-from ecg_hf.units import gain_per_millivolt
+from ecg_hf.signals.formats.hdf5 import Form, Hdf5File, decode
+from ecg_hf.signals.record import LEADS, Record
+from ecg_hf.signals.units import gain_per_millivolt
 
 AXES = (("lead", "sample"), ("sample", "lead"), ("record", "lead", "sample"), ("record", "sample", "lead"))
 

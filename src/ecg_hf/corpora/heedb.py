@@ -24,10 +24,10 @@ from ecg_hf.corpora.wfdb_files import read_files
 from ecg_hf.corpus import CorpusConfig, EcgCorpus
 from ecg_hf.errors import EcgAccessError, EcgIntegrityError, EcgLeadError
 from ecg_hf.folds import split_of_fold
-from ecg_hf.formats.wfdb import decode
 from ecg_hf.index import Entry
-from ecg_hf.records import LEADS, Record
 from ecg_hf.root import CorpusRoot, FolderRoot
+from ecg_hf.signals.formats.wfdb import decode
+from ecg_hf.signals.record import LEADS, Record
 
 NUM_FOLDS = 20
 RATES = (250, 500)  # Hz

@@ -10,7 +10,7 @@ from scipy.io import savemat
 
 from ecg_hf.corpora.base import example_samples, write_table, write_wfdb
 from ecg_hf.corpora.heedb_tables import CURRENT, OLD, Source
-from ecg_hf.records import LEADS, MISSING
+from ecg_hf.signals.record import LEADS, MISSING
 
 RATES = (250, 500)  # Hz
 STORED = (*LEADS[:3], *LEADS[6:], "aVF", "aVL", "aVR")  # the order that readers of the files report

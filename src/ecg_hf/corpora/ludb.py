@@ -14,11 +14,11 @@ from ecg_hf.corpora.wfdb_files import read_files
 from ecg_hf.corpus import CorpusConfig, EcgCorpus
 from ecg_hf.errors import EcgFormatError
 from ecg_hf.folds import split_of_fold, stratified_folds
-from ecg_hf.formats.base import Layout
-from ecg_hf.formats.wfdb import decode
 from ecg_hf.index import Entry, parse_table
-from ecg_hf.records import LEADS, Record
 from ecg_hf.root import CorpusRoot
+from ecg_hf.signals.formats.base import Layout
+from ecg_hf.signals.formats.wfdb import decode
+from ecg_hf.signals.record import LEADS, Record
 
 NUM_FOLDS = 10
 COMMON_GAIN = 1000.0  # ADC units per mV

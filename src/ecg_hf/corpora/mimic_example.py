@@ -9,7 +9,7 @@ import numpy as np
 from ecg_hf.corpora.base import example_samples, write_table
 from ecg_hf.corpora.mimic_labels import CODED, EVENT_COLUMNS, EVENTS, MEASURED_COLUMNS, REPORTS
 from ecg_hf.corpora.mimic_tables import FOLDER
-from ecg_hf.records import LEADS
+from ecg_hf.signals.record import LEADS
 
 STORED_LEADS = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")  # aVF before aVL
 RECORD_COLUMNS = ("subject_id", "study_id", "file_name", "ecg_time", "path")

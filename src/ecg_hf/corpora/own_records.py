@@ -16,9 +16,9 @@ from ecg_hf.corpus import CorpusConfig, EcgCorpus
 from ecg_hf.errors import EcgAccessError, EcgFormatError, EcgIntegrityError, EcgUnitsError
 from ecg_hf.folds import split_of_fold, stratified_folds
 from ecg_hf.index import Entry
-from ecg_hf.records import Record, lead_names
 from ecg_hf.root import CorpusRoot, open_root
-from ecg_hf.units import gain_per_millivolt
+from ecg_hf.signals.record import Record, lead_names
+from ecg_hf.signals.units import gain_per_millivolt
 
 NOTE = "ecg_hf.yaml"
 MAX_NOTE = 1 << 16  # bytes

@@ -15,11 +15,11 @@ from ecg_hf.corpora.wfdb_files import read_files
 from ecg_hf.corpus import EcgCorpus
 from ecg_hf.errors import EcgFormatError, EcgIntegrityError
 from ecg_hf.folds import split_of_fold, stratified_folds
-from ecg_hf.formats.base import Layout
-from ecg_hf.formats.wfdb import decode
 from ecg_hf.index import Entry
-from ecg_hf.records import FRANK_LEADS, LEADS, MISSING, Record
 from ecg_hf.root import CorpusRoot, MissingFileError
+from ecg_hf.signals.formats.base import Layout
+from ecg_hf.signals.formats.wfdb import decode
+from ecg_hf.signals.record import FRANK_LEADS, LEADS, MISSING, Record
 
 NUM_FOLDS = 5  # study A's number: three for training, one for validation, one for the test
 LAYOUT = Layout((*LEADS, *FRANK_LEADS), 1000, gain=2000.0, baseline=0)

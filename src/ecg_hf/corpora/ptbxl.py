@@ -11,11 +11,11 @@ from ecg_hf.corpora.base import example_samples, write_table, write_wfdb
 from ecg_hf.corpora.wfdb_files import read_files
 from ecg_hf.corpus import CorpusConfig, EcgCorpus
 from ecg_hf.errors import EcgFormatError, EcgIntegrityError
-from ecg_hf.formats.base import Layout
-from ecg_hf.formats.wfdb import decode
 from ecg_hf.index import Entry, parse_table
-from ecg_hf.records import LEADS, Record
 from ecg_hf.root import CorpusRoot
+from ecg_hf.signals.formats.base import Layout
+from ecg_hf.signals.formats.wfdb import decode
+from ecg_hf.signals.record import LEADS, Record
 
 NUM_RECORDS = 21_799
 MAX_LENGTH = 4096  # characters of one scp_codes; the longest known has 128

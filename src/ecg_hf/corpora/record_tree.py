@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.io import savemat
 
 from ecg_hf.errors import EcgAccessError
-from ecg_hf.records import LEADS
 from ecg_hf.root import CorpusRoot, FolderRoot, ServerRoot, ZipRoot, open_root
+from ecg_hf.signals.record import LEADS
 
 DEPTH = 8  # folders to go down
 MAX_FOLDERS = 20_000

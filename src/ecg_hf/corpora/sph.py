@@ -14,11 +14,11 @@ from ecg_hf.corpora.header_comments import parse_age
 from ecg_hf.corpus import CorpusConfig, EcgCorpus
 from ecg_hf.errors import EcgAccessError, EcgFormatError, EcgIntegrityError
 from ecg_hf.folds import split_of_fold, stratified_folds
-from ecg_hf.formats.base import Layout
-from ecg_hf.formats.hdf5 import Form, Hdf5File, decode
 from ecg_hf.index import Entry, parse_table
-from ecg_hf.records import LEADS, Record
 from ecg_hf.root import CorpusRoot
+from ecg_hf.signals.formats.base import Layout
+from ecg_hf.signals.formats.hdf5 import Form, Hdf5File, decode
+from ecg_hf.signals.record import LEADS, Record
 
 NUM_RECORDS = 25_770
 NUM_FOLDS = 10

@@ -8,11 +8,11 @@ import numpy as np
 from scipy.signal import resample_poly
 
 from ecg_hf.corpus import CorpusConfig, EcgCorpus
-from ecg_hf.heart import draw_heart
 from ecg_hf.index import Entry
-from ecg_hf.records import LEADS, Record
 from ecg_hf.root import CorpusRoot
-from ecg_hf.simulation import SAMPLING_RATE, Episode, simulate
+from ecg_hf.signals.record import LEADS, Record
+from ecg_hf.signals.simulated_heart import draw_heart
+from ecg_hf.signals.simulation import SAMPLING_RATE, Episode, simulate
 
 GAIN = 1000.0  # ADC units per mV
 SAMPLING_RATES = (100, 250, 500)
@@ -80,7 +80,7 @@ class Patient:
 
 
 class Synthetic(EcgCorpus):
-    """ECGs of `ecg_hf.simulation`, a few per patient; record i depends on the seed and on i alone."""
+    """ECGs of `ecg_hf.signals.simulation`, a few per patient; record i depends on the seed and on i alone."""
 
     BUILDER_CONFIG_CLASS = SyntheticConfig
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ecg_hf.corpora.base import example_samples
 from ecg_hf.errors import EcgFormatError, EcgIntegrityError, EcgLeadError
-from ecg_hf.formats.hdf5 import Hdf5File
-from ecg_hf.records import LEADS, LIMB_LEADS, Record
+from ecg_hf.signals.formats.hdf5 import Hdf5File
+from ecg_hf.signals.record import LEADS, LIMB_LEADS, Record
 
 SAMPLING_RATE = 400
 NUM_SAMPLES = 4096

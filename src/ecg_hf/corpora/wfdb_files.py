@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from ecg_hf.errors import EcgIntegrityError
-from ecg_hf.formats.wfdb import parse_header
-from ecg_hf.formats.wfdb_header import Header
 from ecg_hf.root import CorpusRoot
+from ecg_hf.signals.formats.wfdb import parse_header
+from ecg_hf.signals.formats.wfdb_header import Header
 
 
 def read_files(root: CorpusRoot | None, paths: Sequence[str], record_name: str) -> tuple[Header, dict[str, bytes]]:

@@ -7,10 +7,10 @@ from ecg_hf.corpora.base import example_samples, write_wfdb
 from ecg_hf.corpora.label_table import Row
 from ecg_hf.corpora.own_records import BETWEEN, OwnConfig, OwnRecords, check_amplitude
 from ecg_hf.errors import EcgFormatError
-from ecg_hf.formats.wfdb import decode, parse_header
 from ecg_hf.index import Entry
-from ecg_hf.records import Record
 from ecg_hf.root import CorpusRoot
+from ecg_hf.signals.formats.wfdb import decode, parse_header
+from ecg_hf.signals.record import Record
 
 
 class WfdbFolder(OwnRecords):

@@ -8,7 +8,7 @@ import numpy as np
 
 from ecg_hf.errors import EcgFormatError, EcgIntegrityError
 from ecg_hf.index import parse_table
-from ecg_hf.records import standard_lead
+from ecg_hf.signals.record import standard_lead
 
 CODE_COLUMNS = ("Description", "AHA(Category&Code)", "CHN(Category&Code)")
 DISEASE_COLUMNS = ("Disease Type", "Disease Category", "ICD-10 Code", "ICD-10 Description")

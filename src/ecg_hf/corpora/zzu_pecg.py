@@ -27,11 +27,11 @@ from ecg_hf.corpora.zzu_codes import (
 from ecg_hf.corpus import CorpusConfig, EcgCorpus
 from ecg_hf.errors import EcgAccessError, EcgFormatError, EcgIntegrityError, EcgLeadError
 from ecg_hf.folds import split_of_fold, stratified_folds
-from ecg_hf.formats.base import Layout
-from ecg_hf.formats.wfdb import decode
 from ecg_hf.index import Entry, parse_table
-from ecg_hf.records import LEADS, Record
 from ecg_hf.root import CorpusRoot
+from ecg_hf.signals.formats.base import Layout
+from ecg_hf.signals.formats.wfdb import decode
+from ecg_hf.signals.record import LEADS, Record
 
 NUM_RECORDS = 14_190
 NUM_FOLDS = 10

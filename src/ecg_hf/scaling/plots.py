@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ecg_hf.figures import new_figure
+from ecg_hf.output.figures import new_figure
 from ecg_hf.scaling.intervals import CONFIDENCE, Boot
 from ecg_hf.scaling.law import Values
 from ecg_hf.scaling.multipliers import Source

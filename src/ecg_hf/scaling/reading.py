@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ecg_hf.errors import EcgFormatError
-from ecg_hf.files import replacing
+from ecg_hf.output.files import replacing
 
 logger = logging.getLogger(__name__)
 

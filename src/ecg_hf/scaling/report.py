@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ecg_hf.files import write_json
+from ecg_hf.output.files import write_json
 from ecg_hf.scaling.bottleneck import Bottleneck
 from ecg_hf.scaling.cell_fit import VARIED
 from ecg_hf.scaling.comparison_numbers import pair_numbers, transfer_numbers

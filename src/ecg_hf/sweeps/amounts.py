@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from ecg_hf.arguments import PretrainingArguments
-from ecg_hf.files import read_json
+from ecg_hf.output.files import read_json
 from ecg_hf.runs import choose_share, make_extractor, open_corpora, open_split
 from ecg_hf.sweeps.data_job import CONTRACT, CORPUS
 from ecg_hf.sweeps.training_job import TrainingJob

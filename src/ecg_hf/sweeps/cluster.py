@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ecg_hf.errors import EcgProcessError
-from ecg_hf.files import read_json, write_json
+from ecg_hf.output.files import read_json, write_json
 from ecg_hf.sweeps.job import Job, RunningElsewhereError
 from ecg_hf.sweeps.processes import Watch
 

@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any, TextIO
 
+from ecg_hf.output.text_table import make_table
 from ecg_hf.sweeps.job import Job
-from ecg_hf.text_table import make_table
 
 LINE_S = 60.0  # between plain lines on how it is going
 REDRAW_S = 1.0

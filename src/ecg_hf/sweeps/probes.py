@@ -14,11 +14,11 @@ from ecg_hf.bootstrap import Values
 from ecg_hf.classification import EcgForSequenceClassification
 from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.examples import number_tiles
-from ecg_hf.features import EcgFeatureExtractor
 from ecg_hf.finetuning import by_record
 from ecg_hf.finetuning_arguments import FinetuningArguments
 from ecg_hf.frozen_features import cache_features
 from ecg_hf.provenance import label_fields
+from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
 from ecg_hf.sweeps.evaluation import Evaluation
 from ecg_hf.sweeps.logistic import fit_logistic, require_both_classes
 from ecg_hf.sweeps.scores import Answers, log_losses

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 from filelock import FileLock, Timeout
 
 from ecg_hf.errors import EcgProcessError
-from ecg_hf.files import write_json
+from ecg_hf.output.files import write_json
 from ecg_hf.sweeps.cluster import cancel_left, submit
 from ecg_hf.sweeps.data_job import DataJob
 from ecg_hf.sweeps.display import Display

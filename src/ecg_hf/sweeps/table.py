@@ -8,7 +8,7 @@ from typing import Any
 
 from ecg_hf.arguments import PretrainingArguments
 from ecg_hf.errors import EcgError
-from ecg_hf.files import read_json
+from ecg_hf.output.files import read_json
 from ecg_hf.registry import TASKS, load
 from ecg_hf.scaling.reading import write_lines
 from ecg_hf.scaling.rows import parse_row

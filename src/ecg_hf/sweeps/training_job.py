@@ -9,7 +9,7 @@ from typing import Any
 
 from ecg_hf.arguments import PretrainingArguments
 from ecg_hf.errors import EcgIntegrityError
-from ecg_hf.files import read_json, write_json
+from ecg_hf.output.files import read_json, write_json
 from ecg_hf.runs import pretrain
 from ecg_hf.scaling.rows import PASSES
 from ecg_hf.sweeps.evaluation import Evaluation

@@ -3,9 +3,9 @@
 import sys
 
 from ecg_hf.corpus import EcgCorpus
+from ecg_hf.output.text_table import make_table, show_number
 from ecg_hf.registry import CORPORA, TASKS, load
 from ecg_hf.tasks.base import Task
-from ecg_hf.text_table import make_table, show_number
 
 HEADER = ("task", "corpus", "outputs", "records", "patients", "access")
 LEGEND = (

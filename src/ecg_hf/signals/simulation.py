@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ecg_hf.heart import ELECTRODES_TO_LEADS, J_POINT, Array, Heart
+from ecg_hf.signals.simulated_heart import ELECTRODES_TO_LEADS, J_POINT, Array, Heart
 
 SAMPLING_RATE = 500  # Hz
 

@@ -7,15 +7,15 @@ from itertools import groupby
 from typing import NamedTuple, NoReturn
 
 from ecg_hf.errors import EcgFormatError, EcgLeadError, EcgUnitsError
-from ecg_hf.formats.base import check_file_name
-from ecg_hf.records import lead_names
-from ecg_hf.units import gain_per_millivolt
+from ecg_hf.signals.formats.base import check_file_name
+from ecg_hf.signals.record import lead_names
+from ecg_hf.signals.units import gain_per_millivolt
 
 _MAX_BYTES, _MAX_LINES = 1 << 20, 4096
 _FORMATS = (16, 24, 32, 61, 80, 212)
 _MATLAB_ENCODINGS = [(16, 24), (32, 24), (80, 24)]  # formats of MATLAB 4 matrices, after a preamble of 24 bytes
 _RARE = (
-    "wfdb-python reads such records (single segments: through ecg_hf.formats.rare_wfdb); or convert it to one segment "
+    "wfdb-python reads such records (single segments: through ecg_hf.signals.formats.rare_wfdb); or convert it to one segment "
     "of format 16"
 )
 

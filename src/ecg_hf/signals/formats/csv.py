@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ecg_hf.errors import EcgFormatError
-from ecg_hf.formats.base import Layout
-from ecg_hf.records import Record, lead_names
-from ecg_hf.units import gain_per_millivolt
+from ecg_hf.signals.formats.base import Layout
+from ecg_hf.signals.record import Record, lead_names
+from ecg_hf.signals.units import gain_per_millivolt
 
 
 def decode(

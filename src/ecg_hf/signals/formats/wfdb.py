@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecg_hf.errors import EcgAccessError, EcgFormatError, EcgIntegrityError
-from ecg_hf.formats.base import Layout
-from ecg_hf.formats.wfdb_header import Header, SignalLine, parse_header
-from ecg_hf.records import MISSING, Record
+from ecg_hf.signals.formats.base import Layout
+from ecg_hf.signals.formats.wfdb_header import Header, SignalLine, parse_header
+from ecg_hf.signals.record import MISSING, Record
 
 __all__ = ["Header", "SignalLine", "decode", "parse_header"]
 

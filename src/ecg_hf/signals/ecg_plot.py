@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg_hf.figures import new_figure
-from ecg_hf.records import LEADS
+from ecg_hf.output.figures import new_figure
+from ecg_hf.signals.record import LEADS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,10 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 from transformers import BatchFeature, SequenceFeatureExtractor
 
 from ecg_hf.errors import EcgError, EcgIntegrityError, EcgLeadError
-from ecg_hf.inputs import as_batch, check_amplitude, check_leads, check_rate, to_millivolts
-from ecg_hf.records import LEADS, derive_limb_leads
-from ecg_hf.resampling import bridge, resample, resample_gaps, resampled_length
-from ecg_hf.rows import row_to_signal
+from ecg_hf.signals.inputs import as_batch, check_amplitude, check_leads, check_rate, to_millivolts
+from ecg_hf.signals.record import LEADS, derive_limb_leads
+from ecg_hf.signals.resampling import bridge, resample, resample_gaps, resampled_length
+from ecg_hf.signals.row import row_to_signal
 
 # mV, in the order of LEADS, raw PTB-XL; published elsewhere in the order I, II, V1-V6, III, aVR, aVL, aVF
 PTBXL_MEAN = (

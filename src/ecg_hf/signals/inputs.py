@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecg_hf.errors import EcgIntegrityError, EcgLeadError, EcgUnitsError
-from ecg_hf.records import lead_names
-from ecg_hf.units import gain_per_millivolt
+from ecg_hf.signals.record import lead_names
+from ecg_hf.signals.units import gain_per_millivolt
 
 SAMPLING_RATES = (20.0, 50_000.0)  # Hz
 # mV, of the median distance from a lead's median; it is 0.011 to 0.42 in 1,193 records of PTB-XL, LUDB, PTB, Chapman

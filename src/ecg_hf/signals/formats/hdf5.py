@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecg_hf.errors import EcgFormatError
-from ecg_hf.formats.base import Layout
-from ecg_hf.records import Record, lead_names
-from ecg_hf.units import gain_per_millivolt
+from ecg_hf.signals.formats.base import Layout
+from ecg_hf.signals.record import Record, lead_names
+from ecg_hf.signals.units import gain_per_millivolt
 
 AXES = ("record", "lead", "sample")
 MAX_BYTES = 1 << 28  # of what one reading unpacks; an hour of twelve leads at 1 kHz in float32 has 173 MB

@@ -7,7 +7,7 @@ import datasets
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg_hf.records import Record
+from ecg_hf.signals.record import Record
 
 
 def row_features() -> datasets.Features:

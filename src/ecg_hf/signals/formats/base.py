@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from ecg_hf.errors import EcgAccessError, EcgIntegrityError, EcgLeadError, EcgUnitsError
-from ecg_hf.records import Record
+from ecg_hf.signals.record import Record
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
 

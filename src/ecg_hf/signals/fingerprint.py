@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 
 from ecg_hf.errors import EcgFormatError
-from ecg_hf.records import LEADS, derive_limb_leads
-from ecg_hf.resampling import bridge, resample
+from ecg_hf.signals.record import LEADS, derive_limb_leads
+from ecg_hf.signals.resampling import bridge, resample
 
 Floats = NDArray[np.float64]
 

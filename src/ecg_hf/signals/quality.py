@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecg_hf.errors import EcgFormatError
-from ecg_hf.records import LEADS, LIMB_LEADS
+from ecg_hf.signals.record import LEADS, LIMB_LEADS
 
 # Each limit lies between what real records of five corpora show and what the fault gives; see tests/test_quality.py.
 RANGE_MV = (0.03, 30.0)  # peak to peak in two seconds: a thousandth and a thousandfold of an ECG fall outside

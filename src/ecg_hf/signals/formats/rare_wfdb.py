@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from ecg_hf.errors import EcgFormatError, EcgIntegrityError
-from ecg_hf.formats.base import Layout, check_file_name
-from ecg_hf.records import Record, lead_names
-from ecg_hf.units import gain_per_millivolt
+from ecg_hf.signals.formats.base import Layout, check_file_name
+from ecg_hf.signals.record import Record, lead_names
+from ecg_hf.signals.units import gain_per_millivolt
 
 
 def decode(record_name: str, files: Mapping[str, bytes], *, layout: Layout | None = None) -> Record:
