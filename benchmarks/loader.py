@@ -20,8 +20,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ecg_hf.built import BuiltCorpus, BuiltSplit
+from ecg_hf.corpora.loading import open_corpus
 from ecg_hf.loader import EcgLoader, MixedCrops, StepBatches
-from ecg_hf.loading import open_corpus
 from ecg_hf.order import RecordOrder
 from ecg_hf.shards import Recipe, build_shards, write_manifest
 from ecg_hf.signals.feature_extraction import PTBXL_MEAN, PTBXL_STD, EcgFeatureExtractor

@@ -24,7 +24,7 @@ def main() -> None:
     """Reads the command line, looks the values up, and says how many there are."""
     arguments = parse_arguments(MeasurementArguments, sys.argv[1:])
     logging.basicConfig(level=logging.INFO)
-    from ecg_hf.corpora.mimic_measurements import write_measurements
+    from ecg_hf.corpora.sources.mimic.measurements import write_measurements
 
     data_dir, out = Path(arguments.data_dir), Path(arguments.data_dir) / "labels" / "measurements.csv"
     counts = write_measurements(data_dir, Path(arguments.mimic_iv), Path(arguments.mimic_iv_ed), out)

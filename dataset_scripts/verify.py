@@ -15,11 +15,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ecg_hf.errors import EcgError
-from ecg_hf.ledger import LedgerEntry, find_pairs, read_ledger, write_ledger
-from ecg_hf.output.files import write_json
-from ecg_hf.recipes import parse_fields
-from ecg_hf.verification import (
+from ecg_hf.corpora.verification.ledger import LedgerEntry, find_pairs, read_ledger, write_ledger
+from ecg_hf.corpora.verification.report import render_report
+from ecg_hf.corpora.verification.verify import (
     Report,
     Source,
     check_published_files,
@@ -28,7 +26,9 @@ from ecg_hf.verification import (
     start_report,
     summarise_amplitudes,
 )
-from ecg_hf.verification_report import render_report
+from ecg_hf.errors import EcgError
+from ecg_hf.output.files import write_json
+from ecg_hf.recipes import parse_fields
 
 
 def verify(arguments: Namespace) -> Report:

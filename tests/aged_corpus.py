@@ -3,9 +3,9 @@
 from dataclasses import replace
 from typing import ClassVar
 
-from ecg_hf.corpora.synthetic import Synthetic
-from ecg_hf.index import Entry
-from ecg_hf.root import CorpusRoot
+from ecg_hf.corpora.index import Entry
+from ecg_hf.corpora.roots.open import CorpusRoot
+from ecg_hf.corpora.sources.synthetic import Synthetic
 
 
 class Aged(Synthetic):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ecg_hf.built import BuiltCorpus, BuiltSplit
+from ecg_hf.corpora.loading import open_corpus
 from ecg_hf.errors import EcgFormatError, EcgIntegrityError, EcgLeadError
 from ecg_hf.loader import EcgLoader, MixedCrops, StepBatches
-from ecg_hf.loading import open_corpus
 from ecg_hf.prepared import PreparedSplit
 from ecg_hf.shards import Recipe, build_shards, write_manifest
 from ecg_hf.signals.feature_extraction import PTBXL_MEAN, PTBXL_STD, EcgFeatureExtractor

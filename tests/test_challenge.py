@@ -11,16 +11,16 @@ import pytest
 from file_server import serve
 from scipy.io import loadmat
 
-from ecg_hf.corpora.cohort import COHORTS, ODD, canonical_id, cohort_of, deal_splits
-from ecg_hf.corpora.ecg_arrhythmia import ECGArrhythmia
-from ecg_hf.corpora.header_comments import parse_age, parse_codes, parse_comments, parse_sex
-from ecg_hf.corpora.ningbo import Ningbo
-from ecg_hf.corpora.record_tree import STYLES, write_lists, write_matlab_record
-from ecg_hf.corpora.snomed import CHALLENGE, CPSC, FIRST_RELEASE, NINGBO
+from ecg_hf.corpora.demographics import parse_age, parse_codes, parse_comments, parse_sex
+from ecg_hf.corpora.loading import load_corpus, open_corpus
+from ecg_hf.corpora.roots.open import MissingFileError
+from ecg_hf.corpora.sources.challenge.cohort import COHORTS, ODD, canonical_id, cohort_of, deal_splits
+from ecg_hf.corpora.sources.challenge.ecg_arrhythmia import ECGArrhythmia
+from ecg_hf.corpora.sources.challenge.ningbo import Ningbo
+from ecg_hf.corpora.sources.challenge.record_tree import STYLES, write_lists, write_matlab_record
+from ecg_hf.corpora.sources.challenge.snomed import CHALLENGE, CPSC, FIRST_RELEASE, NINGBO
 from ecg_hf.errors import EcgAccessError, EcgError, EcgFormatError, EcgIntegrityError, EcgUnitsError
-from ecg_hf.loading import load_corpus, open_corpus
 from ecg_hf.registry import CORPORA, load
-from ecg_hf.root import MissingFileError
 from ecg_hf.signals.record import LEADS
 from ecg_hf.signals.row import row_to_signal
 

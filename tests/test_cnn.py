@@ -10,7 +10,7 @@ from torch.nn.functional import conv1d, pad, silu
 
 from ecg_hf.backbones.cnn import SIZES, EcgCNNBackbone, EcgCNNBlock, EcgCNNConfig, SqueezeExcite, running_mean
 from ecg_hf.backbones.convolution import PaddedConv1d
-from ecg_hf.corpora.base import example_samples
+from ecg_hf.corpora.examples import example_samples
 
 TINY = {"hidden_size": 12, "stage_widths": [4, 7, 12], "stage_depths": [1, 1, 2], "group_width": 1, "kernel_size": 4}
 

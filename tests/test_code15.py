@@ -13,13 +13,13 @@ from counting_file import Counting
 from file_server import serve
 from torch.utils.data import DataLoader
 
-from ecg_hf.corpora.base import write_table
-from ecg_hf.corpora.code15 import COLUMNS, FINDINGS, Code15, Part, parse_entry, parse_labels
-from ecg_hf.corpora.tracings import EmptyTracingError, example_tracing, without_padding
+from ecg_hf.corpora.examples import write_table
+from ecg_hf.corpora.index import check_index
+from ecg_hf.corpora.loading import load_corpus
+from ecg_hf.corpora.roots.open import FolderRoot, MissingFileError
+from ecg_hf.corpora.sources.code.code15 import COLUMNS, FINDINGS, Code15, Part, parse_entry, parse_labels
+from ecg_hf.corpora.sources.code.tracings import EmptyTracingError, example_tracing, without_padding
 from ecg_hf.errors import EcgAccessError, EcgError, EcgFormatError, EcgIntegrityError, EcgLeadError
-from ecg_hf.index import check_index
-from ecg_hf.loading import load_corpus
-from ecg_hf.root import FolderRoot, MissingFileError
 from ecg_hf.signals.record import LEADS
 from ecg_hf.signals.row import row_to_signal
 
@@ -331,7 +331,7 @@ def test_no_patient_is_in_two_splits_and_each_split_has_its_share_of_findings(la
 
 
 def test_more_exams_than_were_published_are_refused(example, monkeypatch):
-    monkeypatch.setattr("ecg_hf.corpora.code15.NUM_RECORDS", 15)
+    monkeypatch.setattr("ecg_hf.corpora.sources.code.code15.NUM_RECORDS", 15)
     with pytest.raises(EcgIntegrityError, match=r"exams\.csv has 16 exams, expected at most 15"):
         build(example)
 

@@ -7,12 +7,12 @@ import datasets
 import numpy as np
 import pytest
 
-from ecg_hf.corpora.code15 import Code15
-from ecg_hf.corpora.code_test import FINDINGS, RATERS, CodeTest, rater_path, read_annotations
-from ecg_hf.corpora.tracings import DATASET, write_arrays
+from ecg_hf.corpora.index import check_index
+from ecg_hf.corpora.roots.open import FolderRoot, MissingFileError
+from ecg_hf.corpora.sources.code.code15 import Code15
+from ecg_hf.corpora.sources.code.code_test import FINDINGS, RATERS, CodeTest, rater_path, read_annotations
+from ecg_hf.corpora.sources.code.tracings import DATASET, write_arrays
 from ecg_hf.errors import EcgError, EcgFormatError, EcgIntegrityError, EcgLeadError
-from ecg_hf.index import check_index
-from ecg_hf.root import FolderRoot, MissingFileError
 from ecg_hf.signals.record import LEADS, LIMB_LEADS
 from ecg_hf.signals.row import row_to_signal
 
@@ -184,7 +184,7 @@ def test_columns_are_read_by_their_names():
 
 
 def test_a_missing_table_and_more_exams_than_were_published_are_refused(example, monkeypatch):
-    monkeypatch.setattr("ecg_hf.corpora.code_test.NUM_RECORDS", 11)
+    monkeypatch.setattr("ecg_hf.corpora.sources.code.code_test.NUM_RECORDS", 11)
     with pytest.raises(EcgIntegrityError, match="at most 11, got"):
         build(example)
     (example / rater_path("medical_students")).unlink()

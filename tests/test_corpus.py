@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from ecg_hf import corpus as module
-from ecg_hf.corpus import CorpusConfig, EcgCorpus
+from ecg_hf.corpora import examples as module
+from ecg_hf.corpora.base import CorpusConfig, EcgCorpus
+from ecg_hf.corpora.index import Entry, check_index, encode_row, parse_table
+from ecg_hf.corpora.loading import load_corpus, register_corpora
+from ecg_hf.corpora.roots.open import MissingFileError
 from ecg_hf.errors import EcgAccessError, EcgFormatError, EcgIntegrityError, EcgLeadError
-from ecg_hf.index import Entry, check_index, encode_row, parse_table
-from ecg_hf.loading import load_corpus, register_corpora
 from ecg_hf.registry import CORPORA, load
-from ecg_hf.root import MissingFileError
 from ecg_hf.signals.record import LEADS, MISSING, Record
 from ecg_hf.signals.row import row_features, row_to_signal
 
@@ -270,7 +270,8 @@ def test_changed_data_are_never_served_from_an_old_cache(toy):
 def test_changed_code_is_never_served_from_an_old_cache(toy, monkeypatch):
     before = build(toy).cache_dir
     sources = {
-        name: module.inspect.getsource(module.sys.modules[name]) for name in ("ecg_hf.signals.record", "ecg_hf.corpus")
+        name: module.inspect.getsource(module.sys.modules[name])
+        for name in ("ecg_hf.signals.record", "ecg_hf.corpora.base")
     }
     original = module.inspect.getsource
     for name, source in sources.items():
@@ -303,7 +304,7 @@ def test_missing_files_are_counted_and_named(toy):
 def test_missing_files_that_are_allowed_are_left_out_counted_and_named(toy, caplog):
     for name in ("3.dat", "7.dat"):
         (toy / name).unlink()
-    with caplog.at_level(logging.WARNING, "ecg_hf.corpus"):
+    with caplog.at_level(logging.WARNING, "ecg_hf.corpora.base"):
         stream = build(toy, allow_missing=True).as_streaming_dataset()
     assert "left out 2 records without files: ['3', '7']" in caplog.text
     assert [row["record_id"] for split in stream.values() for row in split] == list("01245689")

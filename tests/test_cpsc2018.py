@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
-from ecg_hf.corpora.cpsc2018 import COLUMNS, CPSC2018, REFERENCE, parse_reference
-from ecg_hf.corpora.record_tree import STYLES, write_matlab_record
-from ecg_hf.corpora.snomed import CPSC, FIRST_RELEASE
+from ecg_hf.corpora.loading import load_corpus, open_corpus
+from ecg_hf.corpora.roots.open import MissingFileError
+from ecg_hf.corpora.sources.challenge.cpsc2018 import COLUMNS, CPSC2018, REFERENCE, parse_reference
+from ecg_hf.corpora.sources.challenge.record_tree import STYLES, write_matlab_record
+from ecg_hf.corpora.sources.challenge.snomed import CPSC, FIRST_RELEASE
 from ecg_hf.errors import EcgAccessError, EcgFormatError, EcgIntegrityError
-from ecg_hf.loading import load_corpus, open_corpus
-from ecg_hf.root import MissingFileError
 from ecg_hf.signals.formats.matlab import read_struct
 from ecg_hf.signals.record import LEADS
 from ecg_hf.signals.row import row_to_signal

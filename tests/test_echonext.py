@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from counting_file import Counting
 
-from ecg_hf.corpora.base import write_table
-from ecg_hf.corpora.echonext import COLUMNS, FLAGS, EchoNext, check_order, parse_entry
+from ecg_hf.corpora.examples import write_table
+from ecg_hf.corpora.index import Entry
+from ecg_hf.corpora.loading import load_corpus
+from ecg_hf.corpora.roots.open import MissingFileError
+from ecg_hf.corpora.sources.echonext import COLUMNS, FLAGS, EchoNext, check_order, parse_entry
 from ecg_hf.errors import EcgAccessError, EcgError, EcgFormatError, EcgIntegrityError
-from ecg_hf.index import Entry
-from ecg_hf.loading import load_corpus
-from ecg_hf.root import MissingFileError
 from ecg_hf.signals.formats.npy import NpyFile
 from ecg_hf.signals.record import LEADS
 from ecg_hf.signals.row import row_to_signal
@@ -78,7 +78,7 @@ def test_each_ecg_has_the_row_of_its_place_in_its_split_in_standard_deviations(o
 
 
 def test_what_belongs_to_no_split_is_left_out_and_counted(official, caplog):
-    with caplog.at_level(logging.INFO, "ecg_hf.corpora.echonext"):
+    with caplog.at_level(logging.INFO, "ecg_hf.corpora.sources.echonext"):
         splits = build(official).as_streaming_dataset()
     kept = {row["record_id"]: name for name, split in splits.items() for row in split}
     apart = {row["ecg_key"]: row["patient_key"] for row in table(official) if row["split"] == "no_split"}

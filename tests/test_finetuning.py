@@ -11,10 +11,10 @@ from transformers import AutoFeatureExtractor, AutoModelForSequenceClassificatio
 
 from ecg_hf import FinetuningArguments, PretrainingArguments, finetune, load_corpus, pretrain, row_to_signal
 from ecg_hf.backbones.s4 import EcgS4Backbone, EcgS4Config
+from ecg_hf.corpora.loading import open_corpus
 from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.examples import EpochOfExamples, RandomCrops, Tiles
 from ecg_hf.finetuning import by_record, make_classifier
-from ecg_hf.loading import open_corpus
 from ecg_hf.prepared import PreparedSplit
 from ecg_hf.registry import TASKS, load
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecg_hf.folds import split_of_fold, stratified_folds
+from ecg_hf.corpora.folds import split_of_fold, stratified_folds
 
 PTBXL = Path(__file__).parents[2] / "shared" / "data" / "ptb-xl-metadata" / "ptbxl_folds_labels_all.csv"
 

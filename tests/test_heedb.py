@@ -8,11 +8,11 @@ import datasets
 import numpy as np
 import pytest
 
-from ecg_hf.corpora.heedb import HEEDB, split_of
-from ecg_hf.corpora.heedb_example import write_matrix
-from ecg_hf.corpora.heedb_tables import parse_age, parse_codes, partition_of, split_path
+from ecg_hf.corpora.roots.open import FolderRoot, MissingFileError
+from ecg_hf.corpora.sources.heedb.example import write_matrix
+from ecg_hf.corpora.sources.heedb.heedb import HEEDB, split_of
+from ecg_hf.corpora.sources.heedb.tables import parse_age, parse_codes, partition_of, split_path
 from ecg_hf.errors import EcgAccessError, EcgError, EcgFormatError, EcgIntegrityError, EcgLeadError
-from ecg_hf.root import FolderRoot, MissingFileError
 from ecg_hf.signals.record import LEADS
 from ecg_hf.signals.row import row_to_signal
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from ecg_hf.corpora.loading import open_corpus
 from ecg_hf.crops import crop_draws, crop_starts, tile
 from ecg_hf.errors import EcgIntegrityError, EcgUnitsError
 from ecg_hf.loader import EcgLoader, MixedCrops, Patients, StepBatches, tile_batches
-from ecg_hf.loading import open_corpus
 from ecg_hf.prepared import PreparedSplit
 from ecg_hf.registry import CORPORA, TASKS, load
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
@@ -138,7 +138,7 @@ STOP_EARLY = """
 import ecg_hf
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
 from ecg_hf.loader import EcgLoader, MixedCrops, StepBatches
-from ecg_hf.loading import open_corpus
+from ecg_hf.corpora.loading import open_corpus
 from ecg_hf.prepared import PreparedSplit
 corpus = open_corpus("synthetic", num_records=40, sampling_rate=100, seed=2)
 split = PreparedSplit(corpus, "train", EcgFeatureExtractor(sampling_rate=120), 300)

@@ -8,11 +8,11 @@ import datasets
 import numpy as np
 import pytest
 
-from ecg_hf.corpora.ludb import LUDB, parse_entry
+from ecg_hf.corpora.index import check_index
+from ecg_hf.corpora.loading import load_corpus, register_corpora
+from ecg_hf.corpora.roots.open import FolderRoot, MissingFileError
+from ecg_hf.corpora.sources.ludb import LUDB, parse_entry
 from ecg_hf.errors import EcgError, EcgFormatError, EcgIntegrityError, EcgLeadError
-from ecg_hf.index import check_index
-from ecg_hf.loading import load_corpus, register_corpora
-from ecg_hf.root import FolderRoot, MissingFileError
 from ecg_hf.signals.quality import quality_flags
 from ecg_hf.signals.record import LEADS, LIMB_LEADS
 from ecg_hf.signals.row import row_to_signal

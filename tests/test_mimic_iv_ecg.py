@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 from made_rows import split_of
 
-from ecg_hf.corpora import mimic_iv_ecg as module
-from ecg_hf.corpora.mimic_iv_ecg import MimicIVECG, parse_record
-from ecg_hf.corpora.mimic_labels import (
+from ecg_hf.corpora.sources.mimic import mimic_iv_ecg as module
+from ecg_hf.corpora.sources.mimic.labels import (
     BIOMETRICS,
     LAB_VALUES,
     VITAL_SIGNS,
@@ -28,7 +27,8 @@ from ecg_hf.corpora.mimic_labels import (
     parse_person,
     with_ancestors,
 )
-from ecg_hf.corpora.mimic_measurements import write_measurements
+from ecg_hf.corpora.sources.mimic.measurements import write_measurements
+from ecg_hf.corpora.sources.mimic.mimic_iv_ecg import MimicIVECG, parse_record
 from ecg_hf.errors import EcgAccessError, EcgFormatError, EcgIntegrityError, EcgLeadError, EcgUnitsError
 from ecg_hf.registry import TASKS, load
 from ecg_hf.signals.record import LEADS

@@ -13,15 +13,15 @@ import pytest
 from counting_file import Counting
 from file_server import serve
 
-from ecg_hf.corpora.base import example_samples, write_table, write_wfdb
-from ecg_hf.corpora.csv import Csv
-from ecg_hf.corpora.hdf5 import Hdf5
-from ecg_hf.corpora.label_table import flag_columns, parse_labels, read_table
-from ecg_hf.corpora.own_records import check_amplitude
-from ecg_hf.corpora.wfdb_folder import WfdbFolder
+from ecg_hf.corpora.examples import example_samples, write_table, write_wfdb
+from ecg_hf.corpora.loading import load_corpus, open_corpus, register_corpora
+from ecg_hf.corpora.roots.open import FolderRoot, MissingFileError
+from ecg_hf.corpora.sources.own.csv import Csv
+from ecg_hf.corpora.sources.own.hdf5 import Hdf5
+from ecg_hf.corpora.sources.own.label_table import flag_columns, parse_labels, read_table
+from ecg_hf.corpora.sources.own.own_records import check_amplitude
+from ecg_hf.corpora.sources.own.wfdb_folder import WfdbFolder
 from ecg_hf.errors import EcgAccessError, EcgError, EcgFormatError, EcgIntegrityError, EcgLeadError, EcgUnitsError
-from ecg_hf.loading import load_corpus, open_corpus, register_corpora
-from ecg_hf.root import FolderRoot, MissingFileError
 from ecg_hf.signals.formats.hdf5 import Form, Hdf5File, decode
 from ecg_hf.signals.record import LEADS, LIMB_LEADS, Record
 from ecg_hf.signals.row import row_to_signal

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from file_server import serve
 
-from ecg_hf.corpora.ptb import FIELDS, PTB, REASONS, parse_labels, parse_path, parse_summary
+from ecg_hf.corpora.index import check_index
+from ecg_hf.corpora.loading import load_corpus, register_corpora
+from ecg_hf.corpora.roots.open import FolderRoot, MissingFileError
+from ecg_hf.corpora.sources.ptb import FIELDS, PTB, REASONS, parse_labels, parse_path, parse_summary
 from ecg_hf.errors import EcgFormatError, EcgIntegrityError, EcgLeadError, EcgUnitsError
-from ecg_hf.index import check_index
-from ecg_hf.loading import load_corpus, register_corpora
-from ecg_hf.root import FolderRoot, MissingFileError
 from ecg_hf.signals.record import FRANK_LEADS, LEADS, LIMB_LEADS
 from ecg_hf.signals.row import row_to_signal
 

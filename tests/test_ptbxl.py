@@ -12,13 +12,21 @@ import pytest
 from file_server import serve
 from torch.utils.data import DataLoader
 
-from ecg_hf import corpus as corpus_module
-from ecg_hf.corpora.base import write_table
-from ecg_hf.corpora.ptbxl import COLUMNS, PTBXL, STATEMENTS, check_statements, parse_entry, parse_labels, record_path
+from ecg_hf.corpora import examples as corpus_module
+from ecg_hf.corpora.examples import write_table
+from ecg_hf.corpora.loading import load_corpus, register_corpora
+from ecg_hf.corpora.roots.open import FolderRoot, MissingFileError
+from ecg_hf.corpora.sources.ptbxl import (
+    COLUMNS,
+    PTBXL,
+    STATEMENTS,
+    check_statements,
+    parse_entry,
+    parse_labels,
+    record_path,
+)
 from ecg_hf.errors import EcgAccessError, EcgError, EcgFormatError, EcgIntegrityError, EcgLeadError, EcgUnitsError
-from ecg_hf.loading import load_corpus, register_corpora
 from ecg_hf.registry import TASKS, load
-from ecg_hf.root import FolderRoot, MissingFileError
 from ecg_hf.signals.record import LEADS, LIMB_LEADS
 from ecg_hf.signals.row import row_to_signal
 
@@ -292,7 +300,7 @@ def test_one_patient_in_two_folds_is_found(example):
 
 
 def test_an_older_version_with_more_records_is_refused(example, monkeypatch):
-    monkeypatch.setattr("ecg_hf.corpora.ptbxl.NUM_RECORDS", 39)
+    monkeypatch.setattr("ecg_hf.corpora.sources.ptbxl.NUM_RECORDS", 39)
     with pytest.raises(EcgIntegrityError, match=r"has 40 records, expected at most the 39 of version 1\.0\.3"):
         build(example)
 
@@ -460,7 +468,7 @@ def test_the_real_subset_is_loaded_whole(tmp_path):
 def test_missing_records_are_left_out_of_a_served_corpus_if_allowed(example, caplog):
     for number in (3, 30):
         (example / f"{record_path(number, '100hz')}.dat").unlink()
-    with serve(example) as (url, _), caplog.at_level(logging.WARNING, "ecg_hf.corpus"):
+    with serve(example) as (url, _), caplog.at_level(logging.WARNING, "ecg_hf.corpora.base"):
         options = {"data_dir": url, "streaming": True, "cache_dir": example.parent / "c"}
         rows = list(load_corpus("ptbxl", "100hz", split="train", allow_missing=True, **options))
         assert len(rows) == 30 and {"3", "30"} & {row["record_id"] for row in rows} == set()

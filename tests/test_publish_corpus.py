@@ -12,9 +12,9 @@ import pytest
 from huggingface_hub import DatasetCard
 
 from ecg_hf.built import BuiltCorpus
+from ecg_hf.corpora.loading import open_corpus
 from ecg_hf.dataset_cards import dataset_card, hub_licence, require_shareable
 from ecg_hf.errors import EcgAccessError, EcgIntegrityError
-from ecg_hf.loading import open_corpus
 from ecg_hf.publishing import publish_corpus
 from ecg_hf.registry import CORPORA, load
 from ecg_hf.shards import Recipe, build_shards, write_manifest

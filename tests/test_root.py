@@ -7,11 +7,11 @@ from multiprocessing import get_context
 import pytest
 from file_server import serve
 
-from ecg_hf import root as module
+from ecg_hf.corpora.roots import open as module
+from ecg_hf.corpora.roots import server as server_module
+from ecg_hf.corpora.roots.base import is_html
+from ecg_hf.corpora.roots.open import CorpusRoot, FolderRoot, MissingFileError, ServerRoot, ZipRoot, open_root
 from ecg_hf.errors import EcgAccessError, EcgError, EcgFormatError, EcgIntegrityError
-from ecg_hf.root import CorpusRoot, FolderRoot, MissingFileError, ServerRoot, ZipRoot, open_root
-from ecg_hf.roots import server as server_module
-from ecg_hf.roots.base import is_html
 
 FILES = {"index.csv": b"id\n1\n", "records/1.dat": bytes(range(256)), "records/2.dat": b"\0" * 10}
 SLUG = "toy-a-very-long-name-1.0.0/"

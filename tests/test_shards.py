@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from ecg_hf.built import BuiltCorpus
+from ecg_hf.corpora.index import encode_row
+from ecg_hf.corpora.loading import open_corpus
 from ecg_hf.errors import EcgAccessError, EcgFormatError, EcgIntegrityError, EcgLeadError
-from ecg_hf.index import encode_row
-from ecg_hf.loading import open_corpus
 from ecg_hf.registry import CORPORA, load
 from ecg_hf.shard_file import check_shard, row_groups
 from ecg_hf.shards import (

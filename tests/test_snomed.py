@@ -5,9 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from ecg_hf.corpora.chapman import COLUMNS, read_workbook
-from ecg_hf.corpora.header_comments import label_sets_of, labels_of
-from ecg_hf.corpora.snomed import ACRONYMS, CHALLENGE, CPSC, CPSC_EXTRA, FIRST_RELEASE, GEORGIA, NINGBO
+from ecg_hf.corpora.demographics import label_sets_of, labels_of
+from ecg_hf.corpora.sources.challenge.snomed import (
+    ACRONYMS,
+    CHALLENGE,
+    CPSC,
+    CPSC_EXTRA,
+    FIRST_RELEASE,
+    GEORGIA,
+    NINGBO,
+)
+from ecg_hf.corpora.sources.chapman import COLUMNS, read_workbook
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 METADATA = SHARED / "challenge-2021-metadata"

@@ -8,7 +8,9 @@ import datasets
 import numpy as np
 import pytest
 
-from ecg_hf.corpora.sph import (
+from ecg_hf.corpora.index import check_index
+from ecg_hf.corpora.roots.open import FolderRoot, MissingFileError
+from ecg_hf.corpora.sources.sph import (
     COLUMNS,
     MODIFIERS,
     SPH,
@@ -20,8 +22,6 @@ from ecg_hf.corpora.sph import (
     strata,
 )
 from ecg_hf.errors import EcgAccessError, EcgError, EcgFormatError, EcgIntegrityError
-from ecg_hf.index import check_index
-from ecg_hf.root import FolderRoot, MissingFileError
 from ecg_hf.signals.record import LEADS
 from ecg_hf.signals.row import row_to_signal
 
@@ -281,6 +281,6 @@ def test_a_changed_table_of_codes_is_refused(old, new, example):
 
 
 def test_a_table_with_more_records_than_were_published_is_refused(example, monkeypatch):
-    monkeypatch.setattr("ecg_hf.corpora.sph.NUM_RECORDS", 23)
+    monkeypatch.setattr("ecg_hf.corpora.sources.sph.NUM_RECORDS", 23)
     with pytest.raises(EcgIntegrityError, match=r"metadata\.csv has 24 records, expected at most 23"):
         build(example)

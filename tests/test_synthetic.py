@@ -10,8 +10,8 @@ import pytest
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import find_peaks, resample
 
-from ecg_hf.corpora.synthetic import FINDINGS, Synthetic, SyntheticConfig, draw_episode, draw_patient
-from ecg_hf.loading import load_corpus
+from ecg_hf.corpora.loading import load_corpus
+from ecg_hf.corpora.sources.synthetic import FINDINGS, Synthetic, SyntheticConfig, draw_episode, draw_patient
 from ecg_hf.signals.record import LEADS, MISSING
 from ecg_hf.signals.row import row_to_signal
 from ecg_hf.signals.simulated_heart import ELECTRODES_TO_LEADS, draw_heart

@@ -10,9 +10,9 @@ from made_rows import made_corpus, split_of
 from transformers import AutoConfig
 
 from ecg_hf import FinetuningArguments, PretrainingArguments, finetune, pretrain
+from ecg_hf.corpora.index import SPLITS
+from ecg_hf.corpora.loading import open_corpus
 from ecg_hf.errors import EcgIntegrityError
-from ecg_hf.index import SPLITS
-from ecg_hf.loading import open_corpus
 from ecg_hf.registry import CORPORA, TASKS
 from ecg_hf.split import count_labels
 from ecg_hf.targets import (

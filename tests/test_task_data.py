@@ -6,8 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ecg_hf import FinetuningArguments, PretrainingArguments, finetune, pretrain
+from ecg_hf.corpora.loading import open_corpus
 from ecg_hf.errors import EcgFormatError, EcgIntegrityError
-from ecg_hf.loading import open_corpus
 from ecg_hf.output.files import read_json, write_json
 from ecg_hf.registry import TASKS, load
 from ecg_hf.shards import MANIFEST, Recipe, build_shards, write_manifest

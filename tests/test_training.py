@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTraining
 
 from ecg_hf import PretrainingArguments, load_corpus, pretrain, row_to_signal, training
-from ecg_hf.corpus import EcgCorpus
+from ecg_hf.corpora.base import EcgCorpus
 from ecg_hf.errors import EcgAccessError, EcgCheckpointError
 from ecg_hf.step import TrainStep
 from ecg_hf.training import Pretrainer

@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecg_hf.checksums import Checksums, check_files, parse_list
-from ecg_hf.corpora.base import example_samples
+from ecg_hf.corpora.examples import example_samples
+from ecg_hf.corpora.roots.open import FolderRoot
+from ecg_hf.corpora.verification.checksums import Checksums, check_files, parse_list
+from ecg_hf.corpora.verification.ledger import LedgerEntry, find_pairs, read_ledger, write_ledger
+from ecg_hf.corpora.verification.report import render_report
+from ecg_hf.corpora.verification.verify import Report, Source, judge, read_record, read_records, start_report
 from ecg_hf.errors import EcgAccessError, EcgFormatError
-from ecg_hf.ledger import LedgerEntry, find_pairs, read_ledger, write_ledger
 from ecg_hf.registry import CORPORA, load
-from ecg_hf.root import FolderRoot
 from ecg_hf.signals.fingerprint import fingerprint
 from ecg_hf.signals.record import LEADS
-from ecg_hf.verification import Report, Source, judge, read_record, read_records, start_report
-from ecg_hf.verification_report import render_report
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -44,7 +44,7 @@ def write_sums(folder):
 def run(monkeypatch, capsys, name, root, *flags):
     """Runs verify.py in this process; gives its exit code and what it printed."""
     monkeypatch.setattr(sys, "argv", ["verify.py", name, str(root), *map(str, flags)])
-    monkeypatch.setattr("ecg_hf.verification.read_records", read_here)
+    monkeypatch.setattr("ecg_hf.corpora.verification.verify.read_records", read_here)
     with pytest.raises(SystemExit) as exit_code:
         runpy.run_path(str(ROOT / "dataset_scripts/verify.py"), run_name="__main__")
     captured = capsys.readouterr()

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from scipy.signal import butter, resample_poly, sosfiltfilt
 
-from ecg_hf import duplicates
-from ecg_hf.corpora.base import example_samples
-from ecg_hf.duplicates import find_duplicates
+from ecg_hf.corpora.examples import example_samples
+from ecg_hf.corpora.verification import duplicates
+from ecg_hf.corpora.verification.duplicates import find_duplicates
 from ecg_hf.errors import EcgFormatError, EcgLeadError
 from ecg_hf.signals import resampling
 from ecg_hf.signals.fingerprint import fingerprint, similarity, unpack
@@ -197,7 +197,7 @@ def test_either_resampler_gives_all_but_the_same_fingerprint(signals, originals,
 
 def test_of_very_many_copies_each_is_listed(originals, caplog, monkeypatch):
     monkeypatch.setattr(duplicates, "REACH", 20)
-    with caplog.at_level(logging.WARNING, "ecg_hf.duplicates"):
+    with caplog.at_level(logging.WARNING, "ecg_hf.corpora.verification.duplicates"):
         found = find_duplicates([originals[0]] * 33 + [originals[1]])
     assert {index for pair in found for index in pair[:2]} == set(range(33))
     assert "windows look like more than 20 others; not all are compared" in caplog.text

@@ -8,11 +8,19 @@ import datasets
 import numpy as np
 import pytest
 
-from ecg_hf.corpora.zzu_codes import CODES, DISEASES, FINDINGS, STATEMENTS, parse_labels, parse_quality, split_list
-from ecg_hf.corpora.zzu_pecg import COLUMNS, ZZUPECG, parse_entry, strata
+from ecg_hf.corpora.roots.open import MissingFileError
+from ecg_hf.corpora.sources.zzu.codes import (
+    CODES,
+    DISEASES,
+    FINDINGS,
+    STATEMENTS,
+    parse_labels,
+    parse_quality,
+    split_list,
+)
+from ecg_hf.corpora.sources.zzu.zzu_pecg import COLUMNS, ZZUPECG, parse_entry, strata
 from ecg_hf.errors import EcgAccessError, EcgError, EcgFormatError, EcgIntegrityError, EcgLeadError
 from ecg_hf.registry import TASKS, load
-from ecg_hf.root import MissingFileError
 from ecg_hf.signals.record import LEADS
 from ecg_hf.signals.row import row_to_signal
 
@@ -340,14 +348,14 @@ def test_a_table_with_other_columns_is_refused(example):
 
 
 def test_a_table_with_more_records_than_were_published_is_refused(example, monkeypatch):
-    monkeypatch.setattr("ecg_hf.corpora.zzu_pecg.NUM_RECORDS", 23)
+    monkeypatch.setattr("ecg_hf.corpora.sources.zzu.zzu_pecg.NUM_RECORDS", 23)
     with pytest.raises(EcgIntegrityError, match=r"has 24 records, expected at most 23"):
         build(example).as_streaming_dataset()
 
 
 def test_a_finding_that_the_table_does_not_list_is_kept_and_logged(example, caplog):
     rewrite(example / "AttributesDictionary.csv", "'A1','A1'", "'A new wave','A1'")
-    with caplog.at_level(logging.WARNING, "ecg_hf.corpora.zzu_pecg"):
+    with caplog.at_level(logging.WARNING, "ecg_hf.corpora.sources.zzu.zzu_pecg"):
         builder = build(example)
         builder.as_streaming_dataset()
     assert "findings that ECGCode.csv does not list: ['A new wave']" in caplog.text

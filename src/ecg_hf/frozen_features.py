@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ecg_hf.classification import EcgForSequenceClassification
-from ecg_hf.corpus import code_hash
+from ecg_hf.corpora.base import code_hash
 from ecg_hf.frozen_file import NAME_LENGTH, drop_unused, open_values, write_values
 from ecg_hf.loader import tile_batches
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecg_hf.columns import Column
-from ecg_hf.corpus import EcgCorpus, code_hash
+from ecg_hf.corpora.base import EcgCorpus, code_hash
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
 from ecg_hf.split import Split, check_unit
 

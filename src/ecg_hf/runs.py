@@ -9,9 +9,9 @@ from transformers import set_seed
 
 from ecg_hf.arguments import PretrainingArguments
 from ecg_hf.built import BuiltCorpus, BuiltSplit
-from ecg_hf.corpus import EcgCorpus
+from ecg_hf.corpora.base import EcgCorpus
+from ecg_hf.corpora.loading import open_corpus
 from ecg_hf.loader import MixedCrops
-from ecg_hf.loading import open_corpus
 from ecg_hf.prepared import PreparedSplit
 from ecg_hf.pretraining import PAIRS, Pair
 from ecg_hf.provenance import describe_code, describe_corpus, label_fields, save_run

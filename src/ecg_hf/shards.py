@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg_hf.corpus import EcgCorpus, code_hash
+from ecg_hf.corpora.base import EcgCorpus, code_hash
+from ecg_hf.corpora.index import Entry, encode_row
 from ecg_hf.draws import Purpose, random_words
 from ecg_hf.errors import EcgError, EcgFormatError, EcgIntegrityError, EcgLeadError
-from ecg_hf.index import Entry, encode_row
 from ecg_hf.output.files import write_json
 from ecg_hf.shard_file import check_shard, describe_file, write_shard
 from ecg_hf.signals.inputs import check_rate

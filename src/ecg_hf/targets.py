@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecg_hf.built import BuiltCorpus, BuiltSplit
-from ecg_hf.corpus import EcgCorpus
+from ecg_hf.corpora.base import EcgCorpus
 from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.prepared import PreparedSplit
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor

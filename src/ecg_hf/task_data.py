@@ -7,10 +7,10 @@ from typing import Any, cast
 from transformers import AutoFeatureExtractor
 
 from ecg_hf.built import BuiltCorpus, is_built
-from ecg_hf.corpus import EcgCorpus
+from ecg_hf.corpora.base import EcgCorpus
+from ecg_hf.corpora.loading import open_corpus
 from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.finetuning_arguments import FinetuningArguments
-from ecg_hf.loading import open_corpus
 from ecg_hf.recipes import parse_fields
 from ecg_hf.registry import CORPORA, TASKS, load
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor

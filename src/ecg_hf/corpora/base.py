@@ -1,56 +1,285 @@
-"""What the tiny examples of corpora are made of: simulated ECGs, in the files that the official corpora use."""
+"""What every corpus promises: facts, rows of one schema, splits disjoint by patient."""
 
-import csv
-from collections.abc import Iterable, Mapping, Sequence
+import hashlib
+import inspect
+import logging
+import sys
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+import datasets
+from datasets.exceptions import DatasetGenerationError
 
-from ecg_hf.signals.record import LEADS
-from ecg_hf.signals.simulated_heart import draw_heart
-from ecg_hf.signals.simulation import Episode, simulate
+from ecg_hf.corpora.index import SPLITS, Entry, check_index, encode_row
+from ecg_hf.corpora.roots.open import CorpusRoot, MissingFileError, open_root
+from ecg_hf.errors import EcgAccessError, EcgError, EcgIntegrityError
+from ecg_hf.signals.record import Record
+from ecg_hf.signals.row import row_features
 
+SHARD_SIZE = 100  # records; the unit that workers, nodes and processes share out
 
-def example_samples(number: int) -> NDArray[np.int16]:
-    """Simulates 10 s of a 12-lead ECG with a little noise.
-
-    Args:
-        number: Another number, another heart.
-
-    Returns:
-        In uV at 500 Hz, shape (12, 5000), leads in standard order.
-    """
-    rng = np.random.default_rng(number)
-    return np.rint(1000 * simulate(draw_heart(rng), Episode(muscle=0.01), rng)).astype(np.int16)
+logger = logging.getLogger(__name__)
 
 
-def write_wfdb(path: Path, samples: NDArray[np.int16], sampling_rate: int, leads: Sequence[str] = LEADS) -> None:
-    """Writes a WFDB record of format 16: a header and a signal file.
+@dataclass
+class CorpusConfig(datasets.BuilderConfig):  # type: ignore[misc]
+    """A way to read a corpus.
 
     Args:
-        path: Folder and name of the record, without a suffix.
-        samples: In uV, shape (L, T).
-        sampling_rate: In Hz.
-        leads: Their names, as the header shall write them.
-
-    Source:
-        WFDB header(5) and signal(5), "Format 16".
+        allow_missing: Whether records whose files are missing are left out, counted and logged, instead of an error.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [f"{path.name} {len(leads)} {sampling_rate} {samples.shape[1]}"]
-    for lead, row in zip(leads, samples, strict=True):
-        checksum = int(row.sum(dtype=np.int64)) % 65536
-        lines.append(f"{path.name}.dat 16 1000.0(0)/mV 16 0 {row[0]} {checksum} 0 {lead}")
-    path.with_suffix(".hea").write_text("\n".join(lines) + "\n", encoding="ascii")
-    path.with_suffix(".dat").write_bytes(samples.T.astype("<i2").tobytes())
+
+    allow_missing: bool = False
 
 
-def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes a comma-separated table with a header; a column that a row does not have is left empty."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+class EcgCorpus(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
+    """A public source of ECGs; a subclass states its facts and implements the three methods that raise here.
+
+    Facts: `licence` (an SPDX id) and `licence_url`; `access`, what it takes to get the data; `homepage`, `citation`,
+    `description`, `data_version`; `patient_level`, whether its splits are disjoint by patient; `label_sets`, the names
+    in each of its label sets, in order; `needs_data_dir`; `marker`, a file that stands in the corpus' own folder only;
+    `unit` of the signals, which is a voltage only if it is "mV"; `num_records` and `num_patients` as published.
+    """
+
+    BUILDER_CONFIG_CLASS = CorpusConfig
+    DEFAULT_WRITER_BATCH_SIZE = SHARD_SIZE
+
+    licence: ClassVar[str]
+    licence_url: ClassVar[str]
+    access: ClassVar[Literal["open", "restricted", "credentialed"]]
+    homepage: ClassVar[str]
+    citation: ClassVar[str]
+    description: ClassVar[str]
+    data_version: ClassVar[str]
+    patient_level: ClassVar[bool]
+    label_sets: ClassVar[dict[str, tuple[str, ...]]]
+    needs_data_dir: ClassVar[bool] = True
+    marker: ClassVar[str] = ""
+    unit: ClassVar[Literal["mV", "uncertain mV", "z-score"]] = "mV"
+    num_records: ClassVar[int | None] = None
+    num_patients: ClassVar[int | None] = None
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.VERSION = datasets.Version(cls.data_version)
+        for config in cls.BUILDER_CONFIGS:
+            config.version = cls.VERSION
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._root: CorpusRoot | None = None
+        self._index: dict[str, list[Entry]] | None = None
+        self._code = code_hash(base.__module__ for base in type(self).__mro__ if issubclass(base, EcgCorpus))
+        self._fingerprint = self._stamps = ""
+        self._missing: dict[str, str] = {}
+        super().__init__(*args, **kwargs)
+
+    def read_index(self, root: CorpusRoot | None) -> list[Entry]:
+        """Lists the records, in the corpus' own order, reading no signal.
+
+        Args:
+            root: Where the corpus is; None if it needs no data.
+        """
+        raise NotImplementedError
+
+    def read_record(self, root: CorpusRoot | None, entry: Entry) -> Record:
+        """Reads and decodes one record."""
+        raise NotImplementedError
+
+    @classmethod
+    def write_example(cls, folder: Path, num_records: int = 20) -> None:
+        """Writes a tiny synthetic corpus in the official layout, for tests."""
+        raise NotImplementedError
+
+    def record_files(self, entry: Entry) -> tuple[str, ...]:
+        """Names the files of a record, below the root."""
+        return (entry.path,) if entry.path else ()
+
+    def canonical_id(self, entry: Entry) -> str:
+        """Names a recording alike in every corpus that holds it, such as "ptbxl:123"."""
+        return f"{self.name}:{entry.record_id}"
+
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of the index' content, the same for the same data anywhere."""
+        self._entries()
+        return self._fingerprint
+
+    def _info(self) -> datasets.DatasetInfo:
+        return datasets.DatasetInfo(
+            description=self.description,
+            features=row_features(),
+            homepage=self.homepage,
+            license=self.licence,
+            citation=self.citation,
+        )
+
+    def _build_cache_dir(self) -> str:
+        # datasets would name the folder by the arguments alone and so serve changed data or code from an old cache
+        if self.config.data_dir is not None or not self.needs_data_dir:
+            self._entries()
+            self.hash = _sha256([self._code, self._fingerprint, self._stamps])
+        return str(super()._build_cache_dir())
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a card or a manifest must say of the corpus."""
+        names = ("data_version", "description", "unit", "licence", "licence_url", "access", "homepage", "citation")
+        facts = {name: getattr(self, name) for name in (*names, "patient_level")}
+        return {"name": self.dataset_name, "config": self.config.name, **facts}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What was asked of the corpus besides its place: the fields of its config."""
+        return _own_fields(self.config)
+
+    @property
+    def published(self) -> tuple[int | None, int | None]:
+        """How many records and patients its source has published of what the config reads; None if unknown."""
+        return self.num_records, self.num_patients
+
+    def entries(self) -> dict[str, list[Entry]]:
+        """Gives the index by split, in the corpus' own order, of the records that can be read.
+
+        Raises:
+            MissingFileError: If files are missing, unless `allow_missing`, or of all records.
+        """
+        index = self._entries()
+        if self._missing and not self.config.allow_missing:
+            raise MissingFileError(
+                f"{len(self._missing)} records of {self._root} lack files, such as {list(self._missing.values())[:5]}; "
+                "complete the download, or leave such records out with allow_missing=True"
+            )
+        if self._missing:
+            logger.warning("left out %d records without files: %s", len(self._missing), list(self._missing)[:20])
+        if not any(index.values()):
+            raise MissingFileError(
+                f"all {len(self._missing)} records of {self._root} lack files; complete the download"
+            )
+        return index
+
+    @property
+    def root(self) -> CorpusRoot | None:
+        """Where the files are; None for a corpus that needs none."""
+        self._entries()
+        return self._root
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """Records whose files are not there, each with one of these files."""
+        self._entries()
+        return dict(self._missing)
+
+    def read(self, entry: Entry) -> Record:
+        """Reads and decodes one record of the index."""
+        return self.read_record(self._root, entry)
+
+    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
+        return [
+            datasets.SplitGenerator(split, {"split": split, "spans": shard_spans(len(entries))})
+            for split, entries in self.entries().items()
+            if entries
+        ]
+
+    def _generate_examples(self, split: str, spans: list[tuple[int, int]]) -> Iterator[tuple[str, dict[str, Any]]]:
+        entries = self._entries()[split]
+        for entry in (entry for start, stop in spans for entry in entries[start:stop]):
+            try:
+                row = encode_row(self.read(entry), entry)
+            except MissingFileError as error:
+                if not self.config.allow_missing:
+                    raise
+                logger.warning("left out record %s: %s", entry.record_id, error)
+                continue
+            except EcgError as error:
+                raise type(error)(f"record {entry.record_id} of {self._root or self.name}: {error}") from error
+            yield entry.record_id, row
+
+    def _prepare_split_single(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        try:
+            yield from super()._prepare_split_single(*args, **kwargs)
+        except DatasetGenerationError as error:
+            # what is wrong with the data must not hide behind "An error occurred while generating the dataset"
+            if isinstance(error.__cause__, EcgError):
+                raise error.__cause__ from None
+            raise
+
+    def _entries(self) -> dict[str, list[Entry]]:
+        """The index by split, read once in each process and equal in all."""
+        if self._index is None:
+            self._root = self._root or self._open()
+            entries = self.read_index(self._root)
+            fingerprint = _sha256(map(repr, map(attrgetter(*(field.name for field in fields(Entry))), entries)))
+            if not self._fingerprint:
+                check_index(entries, self.label_sets, patient_level=self.patient_level)
+                self._fingerprint = fingerprint
+                self._survey(entries)
+            elif fingerprint != self._fingerprint:
+                raise EcgIntegrityError(f"the index of {self._root} changed while it was in use; load the corpus again")
+            kept = [entry for entry in entries if entry.record_id not in self._missing]
+            self._index = {split: [entry for entry in kept if entry.split == split] for split in SPLITS}
+        return self._index
+
+    def _open(self) -> CorpusRoot | None:
+        if not self.needs_data_dir:
+            if self.config.data_dir is not None:
+                raise ValueError(f"{self.name} is computed, not read; leave out data_dir={self.config.data_dir!r}")
+            return None
+        if self.config.data_dir is None:
+            raise EcgAccessError(
+                f"{self.name} is not downloaded for you ({self.access} access, see {self.homepage}); "
+                "pass data_dir=, the folder, zip archive or http(s) address of its files"
+            )
+        return open_root(self.config.data_dir, self.marker)
+
+    def _survey(self, entries: Sequence[Entry]) -> None:
+        """Notes which files are missing and the state of the others; a server cannot be asked."""
+        root = self._root
+        if root is None or not root.stamps_are_cheap:
+            return
+        stamps = {path: root.stamp(path) for entry in entries for path in self.record_files(entry)}
+        self._stamps = _sha256(map(repr, stamps.items()))
+        for entry in entries:
+            for path in self.record_files(entry):
+                if stamps[path] is None:
+                    self._missing.setdefault(entry.record_id, path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_index": None}
+
+
+def _own_fields(config: Any) -> dict[str, Any]:
+    common = {field.name for field in fields(datasets.BuilderConfig)}
+    return {field.name: getattr(config, field.name) for field in fields(config) if field.name not in common}
+
+
+def shard_spans(num_records: int) -> list[tuple[int, int]]:
+    """Cuts `num_records` into (start, stop) of at most `SHARD_SIZE` each."""
+    return [(start, min(start + SHARD_SIZE, num_records)) for start in range(0, num_records, SHARD_SIZE)]
+
+
+def code_hash(modules: Iterable[str]) -> str:
+    """Hashes the source of modules, given by name, and of all of the library that these draw on."""
+    sources: dict[str, str] = {}
+    names = list(modules)
+    while names:
+        module = sys.modules[names.pop()]
+        if module.__name__ in sources:
+            continue
+        try:
+            sources[module.__name__] = inspect.getsource(module)
+        except (TypeError, OSError):
+            return uuid.uuid4().hex  # typed at a prompt: no source to compare, so never served from a cache
+        origins = {str(getattr(value, "__module__", "")) for value in vars(module).values()}
+        names += [name for name in origins if name.startswith("ecg_hf.")]
+    return _sha256(sources[name] for name in sorted(sources))
+
+
+def _sha256(texts: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
+    return digest.hexdigest()

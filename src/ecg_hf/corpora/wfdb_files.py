@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from ecg_hf.corpora.roots.open import CorpusRoot
 from ecg_hf.errors import EcgIntegrityError
-from ecg_hf.root import CorpusRoot
 from ecg_hf.signals.formats.wfdb import parse_header
 from ecg_hf.signals.formats.wfdb_header import Header
 

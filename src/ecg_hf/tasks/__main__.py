@@ -2,7 +2,7 @@
 
 import sys
 
-from ecg_hf.corpus import EcgCorpus
+from ecg_hf.corpora.base import EcgCorpus
 from ecg_hf.output.text_table import make_table, show_number
 from ecg_hf.registry import CORPORA, TASKS, load
 from ecg_hf.tasks.base import Task

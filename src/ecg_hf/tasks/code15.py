@@ -1,6 +1,6 @@
 """The six abnormalities of CODE, which supervised pretraining on it learns."""
 
-from ecg_hf.corpora.code15 import FINDINGS
+from ecg_hf.corpora.sources.code.code15 import FINDINGS
 from ecg_hf.tasks.base import Task
 
 CODE15 = Task(

@@ -1,6 +1,6 @@
 """Structural heart disease from EchoNext, as study A asks for it."""
 
-from ecg_hf.corpora.echonext import EchoNext
+from ecg_hf.corpora.sources.echonext import EchoNext
 from ecg_hf.tasks.base import Task
 
 ECHONEXT = Task(

@@ -1,6 +1,6 @@
 """The six questions that are usually asked of PTB-XL."""
 
-from ecg_hf.corpora.ptbxl import PTBXL
+from ecg_hf.corpora.sources.ptbxl import PTBXL
 from ecg_hf.tasks.base import Task
 
 _SOURCE = "Strodthoff et al. 2021, Deep Learning for ECG Analysis: Benchmarks and Insights from PTB-XL"

@@ -7,5 +7,5 @@ SYNTHETIC = Task(
     corpus="synthetic",
     label_set="finding",
     labels=("AFIB", "BRADY", "CLBBB", "CRBBB", "LAD", "NORM", "PAC", "PVC", "STD", "STE", "TACHY"),
-    source="ecg_hf.corpora.synthetic",
+    source="ecg_hf.corpora.sources.synthetic",
 )

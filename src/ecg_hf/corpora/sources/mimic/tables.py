@@ -1,0 +1,121 @@
+"""Tables that are too large to stand in memory, row by row, and the numbers in them."""
+
+import csv
+import gzip
+import io
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import BinaryIO, TypeVar
+
+from ecg_hf.corpora.roots.base import is_html
+from ecg_hf.corpora.roots.open import CorpusRoot, MissingFileError
+from ecg_hf.errors import EcgAccessError, EcgFormatError, EcgIntegrityError
+
+FOLDER = "labels"  # where a user may keep the tables, if not beside the index
+UNKNOWN = ("", "nan", "-999", "-999.0")
+
+_Meaning = TypeVar("_Meaning")
+_WHOLE = re.compile(r"(-?[0-9]{1,10})(?:\.0+)?")  # pandas writes whole numbers of a column with gaps as 52.0
+_NUMBER = re.compile(r"-?[0-9]{1,10}(\.[0-9]{1,20})?(e[+-]?[0-9]{1,2})?")
+
+
+def find_table(root: CorpusRoot, name: str) -> str | None:
+    """Finds a table in the folder of the corpus or in its subfolder `labels`; None if it is in neither.
+
+    Raises:
+        EcgIntegrityError: If it is in both.
+    """
+    found = [path for path in (f"{FOLDER}/{name}", name) if root.exists(path)]
+    if len(found) > 1:
+        raise EcgIntegrityError(f"{root} holds {name} twice, expected one of {found}; delete the other")
+    return found[0] if found else None
+
+
+def read_rows(root: CorpusRoot, path: str, columns: Sequence[str]) -> Iterator[dict[str, str]]:
+    """Reads some columns of a table, row by row, so that it never stands in memory as a whole.
+
+    Raises:
+        EcgAccessError: If it is missing or is a web page.
+        EcgFormatError: If it is no such table or lacks a column.
+    """
+    try:
+        file = root.open(path)
+    except MissingFileError:
+        raise
+    except EcgAccessError:
+        file = io.BytesIO(root.read(path))  # compressed in a zip archive
+    with file:
+        if is_html(file.read(1024)):
+            raise EcgAccessError(f"{root}/{path} should hold data but is a web page; download it again, logged in")
+        file.seek(0)
+        yield from stream_rows(file, path, columns)
+
+
+def stream_rows(file: BinaryIO, name: str, columns: Sequence[str]) -> Iterator[dict[str, str]]:
+    """Reads some columns, found by name, of a comma-separated table with a header, row by row; closes it at the end.
+
+    Raises:
+        EcgFormatError: If it is not such a table, lacks a column, has one twice, or is cut off.
+    """
+    try:
+        with io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
+            reader = csv.reader(text, strict=True)
+            header = next(reader, [])
+            if odd := [column for column in columns if header.count(column) != 1]:
+                raise EcgFormatError(
+                    f"{name}: expected each of the columns {odd} once, got {header[:40]}; download the version that "
+                    "the corpus names"
+                )
+            places = [(column, header.index(column)) for column in columns]
+            for row in reader:
+                if len(row) != len(header):
+                    raise EcgFormatError(
+                        f"{name}, line {reader.line_num}: expected {len(header)} fields, got {len(row)}; download it "
+                        "again"
+                    )
+                yield {column: row[place] for column, place in places}
+    except (UnicodeDecodeError, csv.Error, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise EcgFormatError(f"{name} is not a whole table in UTF-8 ({error}); download it again") from None
+
+
+def whole(row: Mapping[str, str], column: str) -> int:
+    """Reads a whole number.
+
+    Raises:
+        EcgFormatError: If it is none.
+    """
+    match = _WHOLE.fullmatch(row[column])
+    if match is None:
+        raise meaningless(row, column)
+    return int(match[1])
+
+
+def number(row: Mapping[str, str], column: str) -> float | None:
+    """Reads a number; None if it is unknown.
+
+    Raises:
+        EcgFormatError: If it is none.
+    """
+    if row[column] in UNKNOWN:
+        return None
+    if not _NUMBER.fullmatch(row[column]):
+        raise meaningless(row, column)
+    return float(row[column])
+
+
+def meaningless(row: Mapping[str, str], column: str) -> EcgFormatError:
+    """Makes the error about a field that cannot be read."""
+    study = next((row[key] for key in ("study_id", "general_study_id") if key in row), "?")
+    return EcgFormatError(f"study {study!r}: {row[column]!r} has no meaning as {column}; download the table again")
+
+
+def meaning(row: Mapping[str, str], column: str, meanings: Mapping[str, _Meaning]) -> _Meaning:
+    """Looks up what a word means.
+
+    Raises:
+        EcgFormatError: If it is not known.
+    """
+    if row[column] not in meanings:
+        raise meaningless(row, column)
+    return meanings[row[column]]
