@@ -19,13 +19,13 @@ import pyarrow as pa
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from ecg_hf.built import BuiltCorpus, BuiltSplit
 from ecg_hf.corpora.loading import open_corpus
-from ecg_hf.loader import EcgLoader, MixedCrops, StepBatches
-from ecg_hf.order import RecordOrder
-from ecg_hf.shards import Recipe, build_shards, write_manifest
+from ecg_hf.data.batches import EcgLoader, MixedCrops, StepBatches
+from ecg_hf.data.built import BuiltCorpus, BuiltSplit
+from ecg_hf.data.record_order import RecordOrder
+from ecg_hf.data.shards import Recipe, build_shards, write_manifest
+from ecg_hf.data.split import Split
 from ecg_hf.signals.feature_extraction import PTBXL_MEAN, PTBXL_STD, EcgFeatureExtractor
-from ecg_hf.split import Split
 
 RATE, CROP, BATCH = 240, 600, 64
 BATCHES = 40  # of one loader in one round

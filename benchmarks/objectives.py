@@ -24,7 +24,7 @@ from tqdm import tqdm
 from ecg_hf import PAIRS
 from ecg_hf.batch_norms import regather
 from ecg_hf.bootstrap import bootstrap, cluster_by_patient, percentile_interval
-from ecg_hf.crops import crop_draws, crop_starts, tile
+from ecg_hf.data.crops import crop_draws, crop_starts, tile
 from ecg_hf.label_scores import label_statistics
 from ecg_hf.optimization import LEARNING_RATE_SCALES, learning_rate_factor, parameter_groups
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import datasets
 import numpy as np
 
-from ecg_hf.prepared import PreparedSplit
+from ecg_hf.data.prepared import PreparedSplit
 from ecg_hf.signals.row import row_features
 
 

@@ -5,15 +5,15 @@ import shutil
 import numpy as np
 import pytest
 
-from ecg_hf.built import BuiltCorpus, BuiltSplit
 from ecg_hf.corpora.loading import open_corpus
+from ecg_hf.data.batches import EcgLoader, MixedCrops, StepBatches
+from ecg_hf.data.built import BuiltCorpus, BuiltSplit
+from ecg_hf.data.prepared import PreparedSplit
+from ecg_hf.data.shards import Recipe, build_shards, write_manifest
+from ecg_hf.data.split import require_disjoint
 from ecg_hf.errors import EcgFormatError, EcgIntegrityError, EcgLeadError
-from ecg_hf.loader import EcgLoader, MixedCrops, StepBatches
-from ecg_hf.prepared import PreparedSplit
-from ecg_hf.shards import Recipe, build_shards, write_manifest
 from ecg_hf.signals.feature_extraction import PTBXL_MEAN, PTBXL_STD, EcgFeatureExtractor
 from ecg_hf.signals.record import Record
-from ecg_hf.split import require_disjoint
 
 FIELDS = {"num_records": 50, "sampling_rate": 100, "seed": 6}
 CONTRACTS = {

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ecg_hf.crops import average_by_record, crop_draws, crop_starts, tile
+from ecg_hf.data.crops import average_by_record, crop_draws, crop_starts, tile
 
 
 def ramp(num_leads, num_samples, start=0):

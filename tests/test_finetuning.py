@@ -12,13 +12,13 @@ from transformers import AutoFeatureExtractor, AutoModelForSequenceClassificatio
 from ecg_hf import FinetuningArguments, PretrainingArguments, finetune, load_corpus, pretrain, row_to_signal
 from ecg_hf.backbones.s4 import EcgS4Backbone, EcgS4Config
 from ecg_hf.corpora.loading import open_corpus
+from ecg_hf.data.prepared import PreparedSplit
+from ecg_hf.data.targets import LabelledSplit, keep_share
 from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.examples import EpochOfExamples, RandomCrops, Tiles
 from ecg_hf.finetuning import by_record, make_classifier
-from ecg_hf.prepared import PreparedSplit
 from ecg_hf.registry import TASKS, load
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
-from ecg_hf.targets import LabelledSplit, keep_share
 
 CORPUS = ["num_records=80", "sampling_rate=100", "seed=1"]
 TASK = load(TASKS, "synthetic")

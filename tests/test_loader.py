@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from ecg_hf.corpora.loading import open_corpus
-from ecg_hf.crops import crop_draws, crop_starts, tile
+from ecg_hf.data.batches import EcgLoader, MixedCrops, Patients, StepBatches, tile_batches
+from ecg_hf.data.crops import crop_draws, crop_starts, tile
+from ecg_hf.data.prepared import PreparedSplit
+from ecg_hf.data.split import check_unit
 from ecg_hf.errors import EcgIntegrityError, EcgUnitsError
-from ecg_hf.loader import EcgLoader, MixedCrops, Patients, StepBatches, tile_batches
-from ecg_hf.prepared import PreparedSplit
 from ecg_hf.registry import CORPORA, TASKS, load
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
-from ecg_hf.split import check_unit
 
 FIELDS = {"num_records": 40, "sampling_rate": 100, "seed": 2}
 
@@ -137,9 +137,9 @@ def test_a_sample_that_is_not_finite_is_refused_with_its_record(split, monkeypat
 STOP_EARLY = """
 import ecg_hf
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
-from ecg_hf.loader import EcgLoader, MixedCrops, StepBatches
+from ecg_hf.data.batches import EcgLoader, MixedCrops, StepBatches
 from ecg_hf.corpora.loading import open_corpus
-from ecg_hf.prepared import PreparedSplit
+from ecg_hf.data.prepared import PreparedSplit
 corpus = open_corpus("synthetic", num_records=40, sampling_rate=100, seed=2)
 split = PreparedSplit(corpus, "train", EcgFeatureExtractor(sampling_rate=120), 300)
 for batch in EcgLoader(MixedCrops([split], 300, 0), StepBatches(range(1000), 4, 0, 1, 1), 2):

@@ -29,11 +29,11 @@ from ecg_hf.corpora.sources.mimic.labels import (
 )
 from ecg_hf.corpora.sources.mimic.measurements import write_measurements
 from ecg_hf.corpora.sources.mimic.mimic_iv_ecg import MimicIVECG, parse_record
+from ecg_hf.data.targets import asked_for, labelled_split, resolve_labels
 from ecg_hf.errors import EcgAccessError, EcgFormatError, EcgIntegrityError, EcgLeadError, EcgUnitsError
 from ecg_hf.registry import TASKS, load
 from ecg_hf.signals.record import LEADS
 from ecg_hf.signals.row import row_to_signal
-from ecg_hf.targets import asked_for, labelled_split, resolve_labels
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # wfdb is written for an older pandas

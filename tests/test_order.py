@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from ecg_hf.order import RecordOrder, positions_of_step
+from ecg_hf.data.record_order import RecordOrder, positions_of_step
 
 MIXED = ([7, 50, 400], [0.5, 0.3, 0.2])
 

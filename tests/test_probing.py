@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from ecg_hf import FinetuningArguments, PretrainingArguments, finetune, pretrain
-from ecg_hf.crops import tile
+from ecg_hf.data.crops import tile
+from ecg_hf.data.targets import LabelledSplit, read_splits, sort_by_record
 from ecg_hf.examples import OnePerRecord, Tiles, number_tiles
 from ecg_hf.finetuning import make_classifier, make_examples, make_trainer, predict
 from ecg_hf.frozen_features import FrozenFeatures
 from ecg_hf.probing import FeatureTiles, Probe, RandomTiles
-from ecg_hf.targets import LabelledSplit, read_splits, sort_by_record
 from ecg_hf.task_data import find_task, open_task_corpus, read_contract
 
 CORPUS = ["num_records=80", "sampling_rate=100", "seed=1"]

@@ -16,13 +16,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from ecg_hf.built import BuiltCorpus
 from ecg_hf.corpora.index import encode_row
 from ecg_hf.corpora.loading import open_corpus
-from ecg_hf.errors import EcgAccessError, EcgFormatError, EcgIntegrityError, EcgLeadError
-from ecg_hf.registry import CORPORA, load
-from ecg_hf.shard_file import check_shard, row_groups
-from ecg_hf.shards import (
+from ecg_hf.data.built import BuiltCorpus
+from ecg_hf.data.shard_file import check_shard, row_groups
+from ecg_hf.data.shards import (
     Recipe,
     build_shards,
     describe_build,
@@ -34,6 +32,8 @@ from ecg_hf.shards import (
     split_order,
     write_manifest,
 )
+from ecg_hf.errors import EcgAccessError, EcgFormatError, EcgIntegrityError, EcgLeadError
+from ecg_hf.registry import CORPORA, load
 from ecg_hf.signals.record import LEADS, Record
 from ecg_hf.signals.resampling import resample
 from ecg_hf.signals.row import row_to_signal

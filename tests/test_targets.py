@@ -12,10 +12,8 @@ from transformers import AutoConfig
 from ecg_hf import FinetuningArguments, PretrainingArguments, finetune, pretrain
 from ecg_hf.corpora.index import SPLITS
 from ecg_hf.corpora.loading import open_corpus
-from ecg_hf.errors import EcgIntegrityError
-from ecg_hf.registry import CORPORA, TASKS
-from ecg_hf.split import count_labels
-from ecg_hf.targets import (
+from ecg_hf.data.split import count_labels
+from ecg_hf.data.targets import (
     LabelledSplit,
     Scale,
     asked_for,
@@ -24,6 +22,8 @@ from ecg_hf.targets import (
     require_both_classes,
     resolve_labels,
 )
+from ecg_hf.errors import EcgIntegrityError
+from ecg_hf.registry import CORPORA, TASKS
 from ecg_hf.tasks.base import Task, Vocabulary
 
 SYNTHETIC = ["num_records=80", "sampling_rate=100", "seed=1"]
@@ -80,7 +80,7 @@ def test_a_record_with_rare_labels_only_is_kept_with_zeros_and_one_without_any_i
 
 
 def test_labels_of_many_records_are_read_in_parts_without_a_shift(monkeypatch):
-    monkeypatch.setattr("ecg_hf.split.BATCH_SIZE", 7)
+    monkeypatch.setattr("ecg_hf.data.split.BATCH_SIZE", 7)
     rng = np.random.default_rng(0)
     labels = [[("finding", f"L{name}") for name in rng.permutation(5)[: rng.integers(0, 4)]] for _ in range(100)]
     split = split_of("train", labels).select(list(range(99, -1, -2)))

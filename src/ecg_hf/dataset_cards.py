@@ -5,8 +5,8 @@ from importlib.resources import files
 from huggingface_hub import DatasetCard, DatasetCardData
 from jinja2 import Environment, StrictUndefined
 
-from ecg_hf.built import BuiltCorpus
 from ecg_hf.cards import HUB_LICENCES, inline, recorded
+from ecg_hf.data.built import BuiltCorpus
 from ecg_hf.errors import EcgAccessError
 
 # What the Hub calls licences that have another name elsewhere.

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ecg_hf.crops import crop_draws, crop_starts, tile
-from ecg_hf.targets import LabelledSplit
+from ecg_hf.data.crops import crop_draws, crop_starts, tile
+from ecg_hf.data.targets import LabelledSplit
 
 Batch = dict[str, Tensor]
 

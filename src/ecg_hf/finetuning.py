@@ -22,7 +22,8 @@ from transformers import (
 )
 
 from ecg_hf.classification import EcgForSequenceClassification
-from ecg_hf.crops import average_by_record
+from ecg_hf.data.crops import average_by_record
+from ecg_hf.data.targets import LabelledSplit, keep_share, read_splits, require_both_classes, sort_by_record
 from ecg_hf.examples import EpochOfExamples, Examples, OnePerRecord, RandomCrops, Tiles
 from ecg_hf.finetuning_arguments import FinetuningArguments
 from ecg_hf.frozen_features import cache_features, default_root
@@ -33,7 +34,6 @@ from ecg_hf.provenance import base_run, describe_code, describe_corpus, label_fi
 from ecg_hf.results import Predictions, save_results
 from ecg_hf.resumption import newest_whole_checkpoint
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
-from ecg_hf.targets import LabelledSplit, keep_share, read_splits, require_both_classes, sort_by_record
 from ecg_hf.task_data import find_task, open_task_corpus, read_contract
 from ecg_hf.tasks.base import Task
 

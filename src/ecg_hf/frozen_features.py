@@ -18,10 +18,10 @@ from tqdm.auto import tqdm
 
 from ecg_hf.classification import EcgForSequenceClassification
 from ecg_hf.corpora.base import code_hash
+from ecg_hf.data.batches import tile_batches
+from ecg_hf.data.split import Split
 from ecg_hf.frozen_file import NAME_LENGTH, drop_unused, open_values, write_values
-from ecg_hf.loader import tile_batches
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
-from ecg_hf.split import Split
 
 VERSION = 1  # of the order of the values
 # fields of a classifier's config that do not decide what its backbone gives

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from ecg_hf.classification import EcgForSequenceClassification
-from ecg_hf.crops import crop_starts
+from ecg_hf.data.crops import crop_starts
+from ecg_hf.data.targets import LabelledSplit
 from ecg_hf.examples import Batch, Examples, OnePerRecord, number_tiles, told
 from ecg_hf.frozen_features import FrozenFeatures
 from ecg_hf.heads import masked_loss
-from ecg_hf.targets import LabelledSplit
 
 SCORED_VALUES = 2**21  # 8 MB of features at once
 

@@ -11,12 +11,12 @@ from typing import Any
 from safetensors import SafetensorError
 from transformers.utils.hub import cached_file
 
-from ecg_hf.built import BuiltCorpus
 from ecg_hf.corpora.base import EcgCorpus
+from ecg_hf.data.built import BuiltCorpus
+from ecg_hf.data.split import Split
 from ecg_hf.errors import EcgCheckpointError
 from ecg_hf.output.files import partial_folder, read_json, replace_folder, write_json
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
-from ecg_hf.split import Split
 from ecg_hf.tasks.base import Task
 
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "numpy", "safetensors")

@@ -6,9 +6,9 @@ from typing import Any, cast
 
 from transformers import AutoFeatureExtractor
 
-from ecg_hf.built import BuiltCorpus, is_built
 from ecg_hf.corpora.base import EcgCorpus
 from ecg_hf.corpora.loading import open_corpus
+from ecg_hf.data.built import BuiltCorpus, is_built
 from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.finetuning_arguments import FinetuningArguments
 from ecg_hf.recipes import parse_fields

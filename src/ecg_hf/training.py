@@ -18,8 +18,8 @@ from ecg_hf.batch_norms import NUM_BATCHES, regather
 from ecg_hf.checkpoint_writer import CheckpointWriter
 from ecg_hf.checkpoints import MANIFEST, BestWeights, newest_checkpoint, remove_partial
 from ecg_hf.collapse import watch_for_collapse
+from ecg_hf.data.batches import EcgLoader, MixedCrops, StepBatches
 from ecg_hf.errors import EcgCheckpointError
-from ecg_hf.loader import EcgLoader, MixedCrops, StepBatches
 from ecg_hf.output.files import read_json, sha256_of
 from ecg_hf.pretraining import Pair
 from ecg_hf.progress import TrainingState

@@ -7,7 +7,7 @@ from accelerate import Accelerator
 from accelerate.utils import send_to_device
 from torch import Tensor
 
-from ecg_hf.loader import MixedCrops, tile_batches
+from ecg_hf.data.batches import MixedCrops, tile_batches
 from ecg_hf.pretraining import Pair
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from ecg_hf.corpora.loading import open_corpus
 from ecg_hf.corpora.verification.verify import read_record
+from ecg_hf.data.shards import Recipe, build_shards, write_manifest
 from ecg_hf.registry import CORPORA, load
-from ecg_hf.shards import Recipe, build_shards, write_manifest
 
 
 def build_mixture(folder: Path) -> list[Path]:

@@ -8,11 +8,11 @@ import pytest
 from children import Fault, arguments_for, messages, rows, run
 from safetensors.torch import load_file
 
-from ecg_hf.built import BuiltCorpus, BuiltSplit
 from ecg_hf.corpora.loading import open_corpus
+from ecg_hf.data.batches import MixedCrops
+from ecg_hf.data.built import BuiltCorpus, BuiltSplit
+from ecg_hf.data.shards import Recipe, build_shards, write_manifest
 from ecg_hf.errors import EcgIntegrityError
-from ecg_hf.loader import MixedCrops
-from ecg_hf.shards import Recipe, build_shards, write_manifest
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
 
 SHARDS = 64

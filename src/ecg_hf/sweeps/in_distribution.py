@@ -14,7 +14,8 @@ from transformers import AutoModelForPreTraining
 from ecg_hf.arguments import PretrainingArguments
 from ecg_hf.batch_norms import NUM_BATCHES, regather
 from ecg_hf.bootstrap import Values, cluster_by_patient
-from ecg_hf.crops import tile
+from ecg_hf.data.crops import tile
+from ecg_hf.data.split import Split, require_disjoint
 from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.examples import number_tiles
 from ecg_hf.finetuning import by_record
@@ -23,7 +24,6 @@ from ecg_hf.output.files import read_json
 from ecg_hf.pretraining import Pair
 from ecg_hf.registry import TASKS, load
 from ecg_hf.runs import make_crops, make_extractor, open_corpora, open_split
-from ecg_hf.split import Split, require_disjoint
 from ecg_hf.sweeps.evaluation import Evaluation
 from ecg_hf.sweeps.scores import Answers, clustered_error, log_losses
 from ecg_hf.tasks.base import Task

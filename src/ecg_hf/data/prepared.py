@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg_hf.columns import Column
 from ecg_hf.corpora.base import EcgCorpus, code_hash
+from ecg_hf.data.columns import Column
+from ecg_hf.data.split import Split, check_unit
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
-from ecg_hf.split import Split, check_unit
 
 logger = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ecg_hf.crops import crop_draws, crop_starts, tile
+from ecg_hf.data.crops import crop_draws, crop_starts, tile
+from ecg_hf.data.record_order import RecordOrder, positions_of_step
+from ecg_hf.data.split import Split
 from ecg_hf.errors import EcgIntegrityError
-from ecg_hf.order import RecordOrder, positions_of_step
-from ecg_hf.split import Split
 
 
 class MixedCrops(Dataset[dict[str, Any]]):

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg_hf.built import BuiltCorpus, BuiltSplit
 from ecg_hf.corpora.base import EcgCorpus
+from ecg_hf.data.built import BuiltCorpus, BuiltSplit
+from ecg_hf.data.prepared import PreparedSplit
+from ecg_hf.data.split import Split, count_labels, require_disjoint
 from ecg_hf.errors import EcgIntegrityError
-from ecg_hf.prepared import PreparedSplit
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
-from ecg_hf.split import Split, count_labels, require_disjoint
 from ecg_hf.tasks.base import Task
 
 Row = NDArray[np.float32]

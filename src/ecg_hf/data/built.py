@@ -11,14 +11,14 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ecg_hf.columns import Column
+from ecg_hf.data.columns import Column
+from ecg_hf.data.shard_check import damaged_shards, missing_bytes
+from ecg_hf.data.shards import MANIFEST, VERSION
+from ecg_hf.data.split import Split, check_unit
 from ecg_hf.errors import EcgAccessError, EcgError, EcgFormatError, EcgIntegrityError
 from ecg_hf.output.files import read_json
-from ecg_hf.shard_check import damaged_shards, missing_bytes
-from ecg_hf.shards import MANIFEST, VERSION
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
 from ecg_hf.signals.record import MISSING
-from ecg_hf.split import Split, check_unit
 
 logger = logging.getLogger(__name__)
 

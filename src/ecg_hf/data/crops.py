@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg_hf.draws import Purpose, random_words
+from ecg_hf.data.random_streams import Purpose, random_words
 
 
 def crop_draws(seed: int, start: int, stop: int) -> NDArray[np.uint64]:
@@ -14,7 +14,7 @@ def crop_draws(seed: int, start: int, stop: int) -> NDArray[np.uint64]:
 
     Args:
         seed: From 0 to 2^64 - 1.
-        start: The first global position of a crop in the run, at least 0 (see `ecg_hf.order`).
+        start: The first global position of a crop in the run, at least 0 (see `ecg_hf.data.record_order`).
         stop: One past the last position.
 
     Returns:

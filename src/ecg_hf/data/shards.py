@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from ecg_hf.corpora.base import EcgCorpus, code_hash
 from ecg_hf.corpora.index import Entry, encode_row
-from ecg_hf.draws import Purpose, random_words
+from ecg_hf.data.random_streams import Purpose, random_words
+from ecg_hf.data.shard_file import check_shard, describe_file, write_shard
 from ecg_hf.errors import EcgError, EcgFormatError, EcgIntegrityError, EcgLeadError
 from ecg_hf.output.files import write_json
-from ecg_hf.shard_file import check_shard, describe_file, write_shard
 from ecg_hf.signals.inputs import check_rate
 from ecg_hf.signals.record import Record
 from ecg_hf.signals.resampling import bridge, resample, resample_gaps

@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg_hf.draws import Purpose, random_words
+from ecg_hf.data.random_streams import Purpose, random_words
 
 _PERMUTATION, _MIXTURE = 1, 2  # streams of random numbers that must not meet
 _BLOCK = 1024
