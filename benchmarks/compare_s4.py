@@ -19,7 +19,7 @@ from measuring import clock, kept_memory
 from s4 import TextbookEncoder, TextbookLayer
 from torch import Tensor, nn
 
-from ecg_hf.backbones.s4 import EcgS4Backbone, EcgS4Config, EcgS4Layer
+from ecg_hf.models.backbones.s4 import EcgS4Backbone, EcgS4Config, EcgS4Layer
 
 SLOW = 5_000  # ms: a layer that takes longer runs once, and not on longer crops
 SHAPES = ((300, 16), (1250, 4))  # tokens and crops: 2.5 s at 120 tokens a second, and longer crops of the same work

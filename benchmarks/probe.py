@@ -26,8 +26,8 @@ from transformers import Trainer
 from transformers.utils import logging as transformers_logging
 
 from ecg_hf import FinetuningArguments, PretrainingArguments, finetune, pretrain
-from ecg_hf.backbones.s4 import EcgS4Config
-from ecg_hf.heads import AttentionHead
+from ecg_hf.models.backbones.s4 import EcgS4Config
+from ecg_hf.models.heads import AttentionHead
 
 RUNS = ("backbone in each epoch", "features cached first", "features found")
 

@@ -15,8 +15,8 @@ import torch
 from measuring import clock
 from torch import Tensor, nn
 
-from ecg_hf.backbones.kernel import StateSpace
-from ecg_hf.backbones.s4 import EcgS4Backbone, EcgS4Config, EcgS4Layer
+from ecg_hf.models.backbones.kernel import StateSpace
+from ecg_hf.models.backbones.s4 import EcgS4Backbone, EcgS4Config, EcgS4Layer
 
 # Tokens and crops: 2.5 s at 120 tokens per second, and the longer crops that fit the same work.
 SHAPES = ((300, 16), (1250, 4), (2500, 2))

@@ -14,8 +14,7 @@ from transformers import PreTrainedModel
 
 from ecg_hf import PAIRS, EcgFeatureExtractor
 from ecg_hf.errors import EcgCheckpointError
-from ecg_hf.output.files import partial_folder, replace_folder, sha256_of, write_json
-from ecg_hf.reference import (
+from ecg_hf.models.conversion.convert import (
     NUM_TOKENS,
     ReferenceContent,
     convert_reference,
@@ -23,7 +22,8 @@ from ecg_hf.reference import (
     describe_reference,
     load_reference,
 )
-from ecg_hf.reference_layout import summarise
+from ecg_hf.models.conversion.layout import summarise
+from ecg_hf.output.files import partial_folder, replace_folder, sha256_of, write_json
 from ecg_hf.signals.feature_extraction import PTBXL_MEAN, PTBXL_STD
 from ecg_hf.signals.record import LEADS
 

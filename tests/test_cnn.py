@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.nn.functional import conv1d, pad, silu
 
-from ecg_hf.backbones.cnn import SIZES, EcgCNNBackbone, EcgCNNBlock, EcgCNNConfig, SqueezeExcite, running_mean
-from ecg_hf.backbones.convolution import PaddedConv1d
 from ecg_hf.corpora.examples import example_samples
+from ecg_hf.models.backbones.cnn import SIZES, EcgCNNBackbone, EcgCNNBlock, EcgCNNConfig, SqueezeExcite, running_mean
+from ecg_hf.models.backbones.convolution import PaddedConv1d
 
 TINY = {"hidden_size": 12, "stage_widths": [4, 7, 12], "stage_depths": [1, 1, 2], "group_width": 1, "kernel_size": 4}
 

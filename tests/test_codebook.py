@@ -10,9 +10,9 @@ from torch import multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 
 from ecg_hf import PAIRS
-from ecg_hf.objectives import dinosr, hubertpp
-from ecg_hf.objectives.codebook import Codebook, code_usage, one_hot, sinkhorn, spread_out
-from ecg_hf.objectives.processes import gather_tokens
+from ecg_hf.models.objectives import dinosr, hubertpp
+from ecg_hf.models.objectives.codebook import Codebook, code_usage, one_hot, sinkhorn, spread_out
+from ecg_hf.models.objectives.distributed import gather_tokens
 
 PAIRS_WITH_CODES = ("s4-dinosr", "s4-hubertpp")
 BACKBONE = {"hidden_size": 16, "num_layers": 2, "stem": "linear", "dropout": 0.0}

@@ -5,7 +5,7 @@ from accelerate.state import AcceleratorState
 from ecg_hf import PretrainingArguments, pretrain
 from ecg_hf.collapse import LIMITS, signs_of_collapse, watch_for_collapse
 from ecg_hf.errors import EcgCollapseError
-from ecg_hf.objectives.health import feature_health, perplexity
+from ecg_hf.models.objectives.health import feature_health, perplexity
 from ecg_hf.run_log import RunLog
 from ecg_hf.training import Pretrainer
 
@@ -65,7 +65,7 @@ def test_steps_in_a_row_are_counted_and_a_healthy_one_starts_anew(caplog):
 @pytest.fixture
 def collapsing(monkeypatch):
     """Plants a collapse: whatever comes in, every token that the backbone gives is nearly the same."""
-    from ecg_hf.backbones.s4 import EcgS4Backbone
+    from ecg_hf.models.backbones.s4 import EcgS4Backbone
 
     def finish(self, tokens):
         return 1 + 1e-3 * tokens

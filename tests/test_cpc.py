@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from ecg_hf import PAIRS
-from ecg_hf.objectives import cpc
-from ecg_hf.objectives.cpc import batch_info_nce, draw_negatives, sampled_info_nce, sequence_info_nce
+from ecg_hf.models.objectives import cpc
+from ecg_hf.models.objectives.cpc import batch_info_nce, draw_negatives, sampled_info_nce, sequence_info_nce
 
 NUM_TOKENS, OFFSET = 20, 3
 

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from ecg_hf import PAIRS
-from ecg_hf.objectives import data2vec
-from ecg_hf.objectives.data2vec import average_layers
-from ecg_hf.objectives.masking import draw_spans
+from ecg_hf.models.objectives import data2vec
+from ecg_hf.models.objectives.data2vec import average_layers
+from ecg_hf.models.objectives.masking import draw_spans
 
 
 def make_pair(name="s4-data2vec", **fields):

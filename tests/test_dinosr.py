@@ -5,9 +5,9 @@ import torch
 from huggingface_hub.errors import StrictDataclassClassValidationError
 
 from ecg_hf import PAIRS
-from ecg_hf.objectives.dinosr import IDLE_SHARE, SPLIT_SHARE, Centroids, split_idle
-from ecg_hf.objectives.masking import draw_spans
-from ecg_hf.objectives.teacher import standardise
+from ecg_hf.models.objectives.dinosr import IDLE_SHARE, SPLIT_SHARE, Centroids, split_idle
+from ecg_hf.models.objectives.masking import draw_spans
+from ecg_hf.models.objectives.teacher import standardise
 
 WIDTH, NUM_CODES, NUM_LAYERS = 16, 8, 2
 

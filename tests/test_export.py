@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from ecg_hf import CLASSIFIERS, PAIRS, EcgFeatureExtractor
-from ecg_hf.backbones.kernel import StateSpace
 from ecg_hf.errors import EcgIntegrityError
-from ecg_hf.export import FixedStateSpace, export_onnx
+from ecg_hf.models.backbones.kernel import StateSpace
+from ecg_hf.models.export import FixedStateSpace, export_onnx
 from ecg_hf.registry import BACKBONES, load
 from ecg_hf.signals.record import LEADS
 

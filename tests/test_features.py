@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import AutoFeatureExtractor
 
-from ecg_hf.config import EcgConfig
 from ecg_hf.errors import EcgError, EcgIntegrityError, EcgLeadError, EcgUnitsError
+from ecg_hf.models.config import EcgConfig
 from ecg_hf.signals.feature_extraction import PTBXL_MEAN, PTBXL_STD, EcgFeatureExtractor
 from ecg_hf.signals.inputs import PLAUSIBLE_AMPLITUDE, check_amplitude
 from ecg_hf.signals.record import LEADS

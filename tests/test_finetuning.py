@@ -10,13 +10,13 @@ from sklearn.metrics import roc_auc_score
 from transformers import AutoFeatureExtractor, AutoModelForSequenceClassification
 
 from ecg_hf import FinetuningArguments, PretrainingArguments, finetune, load_corpus, pretrain, row_to_signal
-from ecg_hf.backbones.s4 import EcgS4Backbone, EcgS4Config
 from ecg_hf.corpora.loading import open_corpus
 from ecg_hf.data.prepared import PreparedSplit
 from ecg_hf.data.targets import LabelledSplit, keep_share
 from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.examples import EpochOfExamples, RandomCrops, Tiles
 from ecg_hf.finetuning import by_record, make_classifier
+from ecg_hf.models.backbones.s4 import EcgS4Backbone, EcgS4Config
 from ecg_hf.registry import TASKS, load
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
 

@@ -18,8 +18,8 @@ BACKBONE = '''
 from huggingface_hub.dataclasses import strict
 from torch import nn
 
-from ecg_hf.backbones.base import Backbone, BackboneConfig
-from ecg_hf.backbones.stem import ConvStem
+from ecg_hf.models.backbones.base import Backbone, BackboneConfig
+from ecg_hf.models.backbones.stem import ConvStem
 
 
 @strict
@@ -63,8 +63,8 @@ class EcgToyBackbone(Backbone):
 OBJECTIVE = '''
 """A toy objective: tokens should be small."""
 
-from ecg_hf.objectives.base import Objective, PretrainingOutput
-from ecg_hf.objectives.health import feature_health
+from ecg_hf.models.objectives.base import Objective, PretrainingOutput
+from ecg_hf.models.objectives.health import feature_health
 
 
 class Toy(Objective):

@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from ecg_hf.backbones.s4 import EcgS4Config
-from ecg_hf.heads import AttentionHead, LinearHead, masked_loss
+from ecg_hf.models.backbones.s4 import EcgS4Config
+from ecg_hf.models.heads import AttentionHead, LinearHead, masked_loss
 
 
 def count(module):

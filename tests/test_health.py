@@ -4,7 +4,7 @@ import pytest
 import scipy.stats
 import torch
 
-from ecg_hf.objectives.health import MAX_TOKENS, cosine, feature_health, feature_std, perplexity
+from ecg_hf.models.objectives.health import MAX_TOKENS, cosine, feature_health, feature_std, perplexity
 
 
 def draw(*shape, seed=0):

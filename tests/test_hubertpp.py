@@ -6,10 +6,10 @@ import torch
 from huggingface_hub.errors import StrictDataclassClassValidationError
 
 from ecg_hf import PAIRS
-from ecg_hf.objectives.codebook import sinkhorn
-from ecg_hf.objectives.hubertpp import Prototypes
-from ecg_hf.objectives.masking import draw_spans
-from ecg_hf.objectives.teacher import standardise
+from ecg_hf.models.objectives.codebook import sinkhorn
+from ecg_hf.models.objectives.hubertpp import Prototypes
+from ecg_hf.models.objectives.masking import draw_spans
+from ecg_hf.models.objectives.teacher import standardise
 
 SIZES = [6, 9]
 

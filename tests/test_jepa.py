@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from ecg_hf import PAIRS
-from ecg_hf.objectives.jepa import JEPAFields, sample_blocks
+from ecg_hf.models.objectives.jepa import JEPAFields, sample_blocks
 
 CPU = torch.device("cpu")
 STUDY = {"min_block_tokens": 64, "context_fallback": True, "target_norm": "token"}

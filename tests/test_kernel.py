@@ -5,9 +5,9 @@ import copy
 import pytest
 import torch
 
-from ecg_hf.backbones.chunks import mix_chunks
-from ecg_hf.backbones.kernel import CHUNK, StateSpace, channels_first
-from ecg_hf.backbones.spectral import circle_size, convolve
+from ecg_hf.models.backbones.chunks import mix_chunks
+from ecg_hf.models.backbones.kernel import CHUNK, StateSpace, channels_first
+from ecg_hf.models.backbones.spectral import circle_size, convolve
 
 DOUBLE = {"dtype": torch.float64}
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from ecg_hf.objectives.masked import block_probability, sample_patch_blocks
-from ecg_hf.pretraining import PAIRS
+from ecg_hf.models.objectives.masked import block_probability, sample_patch_blocks
+from ecg_hf.models.pairs import PAIRS
 
 CPU = torch.device("cpu")
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ecg_hf.objectives.masking import (
+from ecg_hf.models.objectives.masking import (
     SpanFields,
     draw_spans,
     evaluation_generator,

@@ -17,8 +17,8 @@ from hub_server import HubServer, Repo
 from run_folders import CORPUS, RUN, make_results, write, write_finetuned, write_run
 
 from ecg_hf import PAIRS
-from ecg_hf.classification import CLASSIFIERS
 from ecg_hf.errors import EcgAccessError, EcgCheckpointError, EcgIntegrityError
+from ecg_hf.models.classification import CLASSIFIERS
 from ecg_hf.publishing import publish
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
 

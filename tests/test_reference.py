@@ -19,7 +19,7 @@ from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTrainin
 
 from ecg_hf import PAIRS
 from ecg_hf.errors import EcgCheckpointError
-from ecg_hf.reference import (
+from ecg_hf.models.conversion.convert import (
     convert_reference,
     convert_reference_pair,
     describe_reference,
@@ -27,7 +27,7 @@ from ecg_hf.reference import (
     load_reference,
     to_reference,
 )
-from ecg_hf.reference_objectives import HEADS
+from ecg_hf.models.conversion.objectives import HEADS
 from ecg_hf.registry import BACKBONES, load
 from ecg_hf.signals.feature_extraction import PTBXL_MEAN, PTBXL_STD
 
@@ -735,7 +735,7 @@ def test_a_file_that_needs_code_is_refused_with_two_lines_that_help(tmp_path):
 
 def test_a_class_that_the_first_look_at_a_file_misses_is_still_not_run(tmp_path, monkeypatch):
     torch.save({"state_dict": {}, "callbacks": Trap(tmp_path / "sprung")}, tmp_path / "file.ckpt")
-    monkeypatch.setattr("ecg_hf.reference_file.get_unsafe_globals_in_checkpoint", lambda path: [])
+    monkeypatch.setattr("ecg_hf.models.conversion.file.get_unsafe_globals_in_checkpoint", lambda path: [])
     with pytest.raises(EcgCheckpointError, match="a whole checkpoint of tensors alone"):
         load_reference(tmp_path / "file.ckpt")
     assert not (tmp_path / "sprung").exists()

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn.functional import conv1d, pad
 
-from ecg_hf.backbones.convolution import PaddedConv1d
-from ecg_hf.backbones.resnet import SIZES, EcgResNetBackbone, EcgResNetConfig, EcgResNetUnit
+from ecg_hf.models.backbones.convolution import PaddedConv1d
+from ecg_hf.models.backbones.resnet import SIZES, EcgResNetBackbone, EcgResNetConfig, EcgResNetUnit
 
 TINY = {"hidden_size": 6, "stem_width": 3, "stage_widths": [4, 6], "stage_depths": [1, 2], "strides": [2, 2]}
 # Parameters and forward GFLOP of study B's grid, of 12 leads x 4,096 samples at strides of 4.

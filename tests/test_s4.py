@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ecg_hf.backbones.dynamics import hippo_legs
-from ecg_hf.backbones.kernel import CHUNK, StateSpace
-from ecg_hf.backbones.s4 import EcgS4Backbone, EcgS4Config, forward_flops, state_space_flops
+from ecg_hf.models.backbones.dynamics import hippo_legs
+from ecg_hf.models.backbones.kernel import CHUNK, StateSpace
+from ecg_hf.models.backbones.s4 import EcgS4Backbone, EcgS4Config, forward_flops, state_space_flops
 
 TINY = {"hidden_size": 16, "num_layers": 2}
 

@@ -5,7 +5,7 @@ import torch
 from waiting import as_on_accelerator, no_waiting
 
 from ecg_hf import PAIRS
-from ecg_hf.objectives.teacher import TeacherObjective
+from ecg_hf.models.objectives.teacher import TeacherObjective
 
 TAUGHT = [name for name, pair in PAIRS.items() if issubclass(pair.objective_class, TeacherObjective)]
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ecg_hf import PAIRS
-from ecg_hf.objectives.teacher import TeacherObjective, standardise
+from ecg_hf.models.objectives.teacher import TeacherObjective, standardise
 from ecg_hf.registry import BACKBONES
 
 TAUGHT = [name for name, pair in PAIRS.items() if issubclass(pair.objective_class, TeacherObjective)]

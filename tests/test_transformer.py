@@ -10,8 +10,8 @@ from torch import nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from ecg_hf import CLASSIFIERS, PAIRS
-from ecg_hf.backbones.stem import ConvStem, LinearStem, PatchStem, make_stem
-from ecg_hf.backbones.transformer import (
+from ecg_hf.models.backbones.stem import ConvStem, LinearStem, PatchStem, make_stem
+from ecg_hf.models.backbones.transformer import (
     SIZES,
     EcgTransformerBackbone,
     EcgTransformerConfig,

@@ -7,13 +7,13 @@ Importing the package registers its models with the Auto classes of transformers
 from importlib.metadata import version
 
 from ecg_hf.arguments import PretrainingArguments
-from ecg_hf.classification import CLASSIFIERS
 from ecg_hf.corpora.loading import load_corpus, register_corpora
 from ecg_hf.errors import EcgError
 from ecg_hf.finetuning import finetune
 from ecg_hf.finetuning_arguments import FinetuningArguments
 from ecg_hf.metrics import Score, evaluate_predictions
-from ecg_hf.pretraining import PAIRS
+from ecg_hf.models.classification import CLASSIFIERS
+from ecg_hf.models.pairs import PAIRS
 from ecg_hf.publishing import publish
 from ecg_hf.runs import pretrain
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ecg_hf.backbones.base import Backbone
+from ecg_hf.models.backbones.base import Backbone
 
 NUM_BATCHES = 32  # that statistics come from
 

@@ -9,8 +9,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ecg_hf.errors import EcgCheckpointError
+from ecg_hf.models.pairs import Pair
 from ecg_hf.output.files import partial_folder, read_json, sha256_of, write_json
-from ecg_hf.pretraining import Pair
 
 MANIFEST = "manifest.json"
 logger = logging.getLogger(__name__)

@@ -7,9 +7,9 @@ from functools import cache
 
 import torch
 
-from ecg_hf.backbones.base import Backbone, BackboneConfig
-from ecg_hf.config import EcgConfig
-from ecg_hf.pretraining import PAIRS
+from ecg_hf.models.backbones.base import Backbone, BackboneConfig
+from ecg_hf.models.config import EcgConfig
+from ecg_hf.models.pairs import PAIRS
 
 NUM_SAMPLES = 600  # 2.5 s at 240 Hz, study A's crop
 

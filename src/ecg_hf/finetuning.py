@@ -21,13 +21,13 @@ from transformers import (
     set_seed,
 )
 
-from ecg_hf.classification import EcgForSequenceClassification
 from ecg_hf.data.crops import average_by_record
 from ecg_hf.data.targets import LabelledSplit, keep_share, read_splits, require_both_classes, sort_by_record
 from ecg_hf.examples import EpochOfExamples, Examples, OnePerRecord, RandomCrops, Tiles
 from ecg_hf.finetuning_arguments import FinetuningArguments
 from ecg_hf.frozen_features import cache_features, default_root
 from ecg_hf.metrics import point_score
+from ecg_hf.models.classification import EcgForSequenceClassification
 from ecg_hf.optimization import LEARNING_RATE_SCALES, parameter_groups
 from ecg_hf.probing import FeatureTiles, Probe, RandomTiles
 from ecg_hf.provenance import base_run, describe_code, describe_corpus, label_fields, save_run

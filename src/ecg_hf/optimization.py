@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import nn
 
-from ecg_hf.backbones.base import Drawn
-from ecg_hf.classification import EcgForSequenceClassification
-from ecg_hf.pretraining import Pair
+from ecg_hf.models.backbones.base import Drawn
+from ecg_hf.models.classification import EcgForSequenceClassification
+from ecg_hf.models.pairs import Pair
 
 # Factors on the learning rate of what is thrown away afterwards or read out ("head"), of the trunk and of the stem.
 LEARNING_RATE_SCALES: dict[str, Mapping[str, float]] = {

@@ -6,12 +6,12 @@ import numpy as np
 from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from ecg_hf.classification import EcgForSequenceClassification
 from ecg_hf.data.crops import crop_starts
 from ecg_hf.data.targets import LabelledSplit
 from ecg_hf.examples import Batch, Examples, OnePerRecord, number_tiles, told
 from ecg_hf.frozen_features import FrozenFeatures
-from ecg_hf.heads import masked_loss
+from ecg_hf.models.classification import EcgForSequenceClassification
+from ecg_hf.models.heads import masked_loss
 
 SCORED_VALUES = 2**21  # 8 MB of features at once
 

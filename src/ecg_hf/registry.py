@@ -4,20 +4,20 @@ from importlib import import_module
 from typing import Any
 
 BACKBONES = {
-    "cnn": "ecg_hf.backbones.cnn:EcgCNNBackbone",
-    "resnet": "ecg_hf.backbones.resnet:EcgResNetBackbone",
-    "s4": "ecg_hf.backbones.s4:EcgS4Backbone",
-    "transformer": "ecg_hf.backbones.transformer:EcgTransformerBackbone",
+    "cnn": "ecg_hf.models.backbones.cnn:EcgCNNBackbone",
+    "resnet": "ecg_hf.models.backbones.resnet:EcgResNetBackbone",
+    "s4": "ecg_hf.models.backbones.s4:EcgS4Backbone",
+    "transformer": "ecg_hf.models.backbones.transformer:EcgTransformerBackbone",
 }
 
 OBJECTIVES = {
-    "cpc": "ecg_hf.objectives.cpc:CPC",
-    "data2vec": "ecg_hf.objectives.data2vec:Data2Vec",
-    "dinosr": "ecg_hf.objectives.dinosr:DinoSR",
-    "hubertpp": "ecg_hf.objectives.hubertpp:HuBERTpp",
-    "jepa": "ecg_hf.objectives.jepa:JEPA",
-    "masked": "ecg_hf.objectives.masked:Masked",
-    "supervised": "ecg_hf.objectives.supervised:Supervised",
+    "cpc": "ecg_hf.models.objectives.cpc:CPC",
+    "data2vec": "ecg_hf.models.objectives.data2vec:Data2Vec",
+    "dinosr": "ecg_hf.models.objectives.dinosr:DinoSR",
+    "hubertpp": "ecg_hf.models.objectives.hubertpp:HuBERTpp",
+    "jepa": "ecg_hf.models.objectives.jepa:JEPA",
+    "masked": "ecg_hf.models.objectives.masked:Masked",
+    "supervised": "ecg_hf.models.objectives.supervised:Supervised",
 }
 
 CORPORA = {

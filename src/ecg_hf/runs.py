@@ -15,7 +15,7 @@ from ecg_hf.data.built import BuiltCorpus, BuiltSplit
 from ecg_hf.data.prepared import PreparedSplit
 from ecg_hf.data.split import Split, require_disjoint
 from ecg_hf.data.targets import choose_labels, resolve_labels, share_of_patients
-from ecg_hf.pretraining import PAIRS, Pair
+from ecg_hf.models.pairs import PAIRS, Pair
 from ecg_hf.provenance import describe_code, describe_corpus, label_fields, save_run
 from ecg_hf.recipes import parse_fields
 from ecg_hf.registry import CORPORA, TASKS, load

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from ecg_hf.arguments import PretrainingArguments
+from ecg_hf.models.pairs import Pair
 from ecg_hf.optimization import LEARNING_RATE_SCALES, learning_rate_factor, parameter_groups
-from ecg_hf.pretraining import Pair
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

@@ -20,8 +20,8 @@ from ecg_hf.checkpoints import MANIFEST, BestWeights, newest_checkpoint, remove_
 from ecg_hf.collapse import watch_for_collapse
 from ecg_hf.data.batches import EcgLoader, MixedCrops, StepBatches
 from ecg_hf.errors import EcgCheckpointError
+from ecg_hf.models.pairs import Pair
 from ecg_hf.output.files import read_json, sha256_of
-from ecg_hf.pretraining import Pair
 from ecg_hf.progress import TrainingState
 from ecg_hf.run_log import RunLog, plot_run
 from ecg_hf.snapshot import Snapshot, require_finite, whole

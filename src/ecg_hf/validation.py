@@ -8,7 +8,7 @@ from accelerate.utils import send_to_device
 from torch import Tensor
 
 from ecg_hf.data.batches import MixedCrops, tile_batches
-from ecg_hf.pretraining import Pair
+from ecg_hf.models.pairs import Pair
 
 
 @torch.no_grad()

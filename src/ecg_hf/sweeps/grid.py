@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_origin
 import yaml
 
 from ecg_hf.arguments import PretrainingArguments
-from ecg_hf.pretraining import PAIRS
+from ecg_hf.models.pairs import PAIRS
 from ecg_hf.recipes import make_arguments
 from ecg_hf.registry import TASKS, load
 from ecg_hf.sweeps.evaluation import Evaluation

@@ -20,8 +20,8 @@ from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.examples import number_tiles
 from ecg_hf.finetuning import by_record
 from ecg_hf.frozen_features import find_device
+from ecg_hf.models.pairs import Pair
 from ecg_hf.output.files import read_json
-from ecg_hf.pretraining import Pair
 from ecg_hf.registry import TASKS, load
 from ecg_hf.runs import make_crops, make_extractor, open_corpora, open_split
 from ecg_hf.sweeps.evaluation import Evaluation

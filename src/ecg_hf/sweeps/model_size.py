@@ -11,7 +11,7 @@ from torch import nn
 
 from ecg_hf.arguments import PretrainingArguments
 from ecg_hf.data.targets import choose_labels
-from ecg_hf.pretraining import Pair
+from ecg_hf.models.pairs import Pair
 from ecg_hf.registry import TASKS, load
 from ecg_hf.runs import make_extractor, make_pair
 from ecg_hf.tasks.base import Task

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from ecg_hf.bootstrap import Values
-from ecg_hf.classification import EcgForSequenceClassification
 from ecg_hf.data.targets import LabelledSplit, choose_labels, read_splits, sort_by_record
 from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.examples import number_tiles
 from ecg_hf.finetuning import by_record
 from ecg_hf.finetuning_arguments import FinetuningArguments
 from ecg_hf.frozen_features import cache_features
+from ecg_hf.models.classification import EcgForSequenceClassification
 from ecg_hf.provenance import label_fields
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
 from ecg_hf.sweeps.evaluation import Evaluation
