@@ -12,9 +12,9 @@ import torch
 from accelerate import Accelerator
 
 from ecg_hf import PAIRS, PretrainingArguments
-from ecg_hf.checkpoint_writer import CheckpointWriter
-from ecg_hf.snapshot import Snapshot
-from ecg_hf.step import TrainStep
+from ecg_hf.training.checkpoints.snapshot import Snapshot
+from ecg_hf.training.checkpoints.writer import CheckpointWriter
+from ecg_hf.training.step import TrainStep
 
 ROUNDS = 5
 AFTER = 4  # steps after each checkpoint whose times count

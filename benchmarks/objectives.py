@@ -22,11 +22,11 @@ from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 from ecg_hf import PAIRS
-from ecg_hf.batch_norms import regather
 from ecg_hf.bootstrap import bootstrap, cluster_by_patient, percentile_interval
 from ecg_hf.data.crops import crop_draws, crop_starts, tile
 from ecg_hf.label_scores import label_statistics
-from ecg_hf.optimization import LEARNING_RATE_SCALES, learning_rate_factor, parameter_groups
+from ecg_hf.training.batch_norms import regather
+from ecg_hf.training.optimization import LEARNING_RATE_SCALES, learning_rate_factor, parameter_groups
 
 NUM_RESAMPLES = 1000
 # Crops of 5 s at 100 Hz are 32 tokens for a residual network and 16 patches for a transformer: spans of ten tokens, or

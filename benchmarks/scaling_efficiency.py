@@ -19,7 +19,7 @@ import torch
 from accelerate import Accelerator
 
 from ecg_hf import PAIRS
-from ecg_hf.optimization import LEARNING_RATE_SCALES, parameter_groups
+from ecg_hf.training.optimization import LEARNING_RATE_SCALES, parameter_groups
 
 WARM_UP = 2  # steps
 

@@ -24,7 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from ecg_hf import PAIRS
-from ecg_hf.optimization import LEARNING_RATE_SCALES, parameter_groups
+from ecg_hf.training.optimization import LEARNING_RATE_SCALES, parameter_groups
 
 H200 = (989e12, 788e12)  # bf16 multiplications and additions per second: data sheet, measured on such a card
 PARTS = ("forward", "backward", "optimizer", "after_step")

@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ecg_hf.recipes import parse_arguments
+from ecg_hf.training.recipes import parse_arguments
 
 
 @dataclass

@@ -28,7 +28,7 @@ from ecg_hf.corpora.verification.verify import (
 )
 from ecg_hf.errors import EcgError
 from ecg_hf.output.files import write_json
-from ecg_hf.recipes import parse_fields
+from ecg_hf.training.recipes import parse_fields
 
 
 def verify(arguments: Namespace) -> Report:

@@ -7,8 +7,8 @@ import logging
 import sys
 
 from ecg_hf import FinetuningArguments, finetune
-from ecg_hf.recipes import parse_arguments
 from ecg_hf.results import read_score
+from ecg_hf.training.recipes import parse_arguments
 
 
 def main() -> None:

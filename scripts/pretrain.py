@@ -8,9 +8,9 @@ import logging
 import sys
 
 from ecg_hf import PretrainingArguments, pretrain
-from ecg_hf.forecast import forecast
-from ecg_hf.recipes import parse_arguments
-from ecg_hf.runs import open_run
+from ecg_hf.training.dry_run import forecast
+from ecg_hf.training.pretrain import open_run
+from ecg_hf.training.recipes import parse_arguments
 
 
 def main() -> None:

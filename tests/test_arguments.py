@@ -6,9 +6,9 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 
 from ecg_hf import PAIRS
-from ecg_hf.arguments import PretrainingArguments
 from ecg_hf.finetuning_arguments import FinetuningArguments
-from ecg_hf.recipes import parse_arguments, parse_fields
+from ecg_hf.training.arguments import PretrainingArguments
+from ecg_hf.training.recipes import parse_arguments, parse_fields
 
 
 def test_flags_give_the_arguments_of_a_run():

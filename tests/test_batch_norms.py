@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from ecg_hf import PAIRS
-from ecg_hf.batch_norms import regather
+from ecg_hf.training.batch_norms import regather
 
 
 def norms_of(module):

@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from ecg_hf.checkpoints import checkpoints_of, newest_checkpoint, prune_checkpoints, seal, verify
 from ecg_hf.errors import EcgCheckpointError
 from ecg_hf.output.files import partial_folder, read_json, replace_folder, write_json
+from ecg_hf.training.checkpoints.folder import checkpoints_of, newest_checkpoint, prune_checkpoints, seal, verify
 
 
 def write_checkpoint(root, step, text="weights"):

@@ -3,11 +3,11 @@ import torch
 from accelerate.state import AcceleratorState
 
 from ecg_hf import PretrainingArguments, pretrain
-from ecg_hf.collapse import LIMITS, signs_of_collapse, watch_for_collapse
 from ecg_hf.errors import EcgCollapseError
 from ecg_hf.models.objectives.health import feature_health, perplexity
-from ecg_hf.run_log import RunLog
-from ecg_hf.training import Pretrainer
+from ecg_hf.training.collapse import LIMITS, signs_of_collapse, watch_for_collapse
+from ecg_hf.training.run_log import RunLog
+from ecg_hf.training.trainer import Pretrainer
 
 
 @pytest.fixture(autouse=True)

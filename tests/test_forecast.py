@@ -6,8 +6,8 @@ from accelerate.state import AcceleratorState
 from torch import nn
 
 from ecg_hf import PretrainingArguments
-from ecg_hf.forecast import _KeptBytes, forecast
-from ecg_hf.runs import open_run
+from ecg_hf.training.dry_run import _KeptBytes, forecast
+from ecg_hf.training.pretrain import open_run
 
 
 @pytest.fixture(autouse=True)

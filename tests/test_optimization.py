@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from ecg_hf import CLASSIFIERS, PAIRS
-from ecg_hf.optimization import LEARNING_RATE_SCALES, learning_rate_factor, parameter_groups
+from ecg_hf.training.optimization import LEARNING_RATE_SCALES, learning_rate_factor, parameter_groups
 
 
 def make_pair():

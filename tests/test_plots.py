@@ -11,10 +11,10 @@ pytest.importorskip("matplotlib")
 from ecg_hf.label_scores import label_scores
 from ecg_hf.output.figures import save_figure
 from ecg_hf.plots import plot_calibration, plot_roc, roc_curve
-from ecg_hf.run_log import plot_losses
 from ecg_hf.signals import ecg_plot as paper
 from ecg_hf.signals.ecg_plot import LAYOUTS, plot_ecg
 from ecg_hf.signals.record import LEADS
+from ecg_hf.training.run_log import plot_losses
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 RATE = 500

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from ecg_hf.errors import EcgCheckpointError
-from ecg_hf.run_log import MAX_POINTS, RunLog
+from ecg_hf.training.run_log import MAX_POINTS, RunLog
 
 
 def write(log, steps):

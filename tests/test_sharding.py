@@ -18,9 +18,9 @@ from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 from torch.distributed.tensor import DTensor
 
 from ecg_hf import PAIRS, PretrainingArguments
-from ecg_hf.snapshot import Snapshot, whole
-from ecg_hf.step import TrainStep
-from ecg_hf.validation import validation_loss
+from ecg_hf.training.checkpoints.snapshot import Snapshot, whole
+from ecg_hf.training.step import TrainStep
+from ecg_hf.training.validation import validation_loss
 
 PAIRS_TRIED = ["s4-jepa", "transformer-data2vec", "cnn-cpc", "resnet-dinosr", "s4-hubertpp", "transformer-masked"]
 STEPS = 3

@@ -7,7 +7,7 @@ from accelerate.state import AcceleratorState
 
 from ecg_hf import PretrainingArguments, pretrain
 from ecg_hf.errors import EcgCheckpointError
-from ecg_hf.runs import open_run
+from ecg_hf.training.pretrain import open_run
 
 SHARES = (0.1, 0.3, 0.5, 1.0)
 

@@ -7,11 +7,11 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import save_file
 
 from ecg_hf import PAIRS, PretrainingArguments
-from ecg_hf.checkpoint_writer import CheckpointWriter
-from ecg_hf.checkpoints import checkpoints_of, verify
 from ecg_hf.errors import EcgCheckpointError
-from ecg_hf.snapshot import Snapshot
-from ecg_hf.step import TrainStep
+from ecg_hf.training.checkpoints.folder import checkpoints_of, verify
+from ecg_hf.training.checkpoints.snapshot import Snapshot
+from ecg_hf.training.checkpoints.writer import CheckpointWriter
+from ecg_hf.training.step import TrainStep
 
 
 @pytest.fixture(autouse=True)

@@ -116,7 +116,7 @@ def test_a_size_may_say_something_to_one_family_alone(tmp_path):
 def test_a_model_is_measured_as_it_is_built(tmp_path):
     from ecg_hf.data.targets import choose_labels
     from ecg_hf.registry import TASKS, load
-    from ecg_hf.runs import make_pair
+    from ecg_hf.training.pretrain import make_pair
 
     grid = grid_of(tmp_path)
     for objective in ("masked", "supervised"):

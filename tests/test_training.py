@@ -15,11 +15,12 @@ from faults.mixture import build_mixture
 from safetensors.torch import load_file, save_file
 from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTraining
 
-from ecg_hf import PretrainingArguments, load_corpus, pretrain, row_to_signal, training
+from ecg_hf import PretrainingArguments, load_corpus, pretrain, row_to_signal
 from ecg_hf.corpora.base import EcgCorpus
 from ecg_hf.errors import EcgAccessError, EcgCheckpointError
-from ecg_hf.step import TrainStep
-from ecg_hf.training import Pretrainer
+from ecg_hf.training import trainer as training
+from ecg_hf.training.step import TrainStep
+from ecg_hf.training.trainer import Pretrainer
 
 CORPUS = ["num_records=24", "sampling_rate=100", "seed=1"]
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -135,7 +136,7 @@ def test_a_run_killed_while_it_writes_a_checkpoint_continues_from_the_last_whole
     # A checkpoint's three files are hashed one by one: the process dies within the first or the second checkpoint.
     code = f"""
         import os, signal
-        import ecg_hf.checkpoints as checkpoints
+        import ecg_hf.training.checkpoints.folder as checkpoints
         from ecg_hf import PretrainingArguments, pretrain
         hash_file, calls = checkpoints.sha256_of, []
 

@@ -6,7 +6,6 @@ Importing the package registers its models with the Auto classes of transformers
 
 from importlib.metadata import version
 
-from ecg_hf.arguments import PretrainingArguments
 from ecg_hf.corpora.loading import load_corpus, register_corpora
 from ecg_hf.errors import EcgError
 from ecg_hf.finetuning import finetune
@@ -15,10 +14,11 @@ from ecg_hf.metrics import Score, evaluate_predictions
 from ecg_hf.models.classification import CLASSIFIERS
 from ecg_hf.models.pairs import PAIRS
 from ecg_hf.publishing import publish
-from ecg_hf.runs import pretrain
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
 from ecg_hf.signals.record import LEADS, Record
 from ecg_hf.signals.row import row_to_signal
+from ecg_hf.training.arguments import PretrainingArguments
+from ecg_hf.training.pretrain import pretrain
 
 __version__ = version("ecg_hf")
 register_corpora()

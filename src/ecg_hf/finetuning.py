@@ -28,14 +28,14 @@ from ecg_hf.finetuning_arguments import FinetuningArguments
 from ecg_hf.frozen_features import cache_features, default_root
 from ecg_hf.metrics import point_score
 from ecg_hf.models.classification import EcgForSequenceClassification
-from ecg_hf.optimization import LEARNING_RATE_SCALES, parameter_groups
 from ecg_hf.probing import FeatureTiles, Probe, RandomTiles
-from ecg_hf.provenance import base_run, describe_code, describe_corpus, label_fields, save_run
 from ecg_hf.results import Predictions, save_results
 from ecg_hf.resumption import newest_whole_checkpoint
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
 from ecg_hf.task_data import find_task, open_task_corpus, read_contract
 from ecg_hf.tasks.base import Task
+from ecg_hf.training.optimization import LEARNING_RATE_SCALES, parameter_groups
+from ecg_hf.training.run_folder import base_run, describe_code, describe_corpus, label_fields, save_run
 
 HEAD_OF_MODE = {"linear": "linear", "frozen": "attention", "finetune": "linear", "scratch": "linear"}
 PROBES = ("linear", "frozen")

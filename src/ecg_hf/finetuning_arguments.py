@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from ecg_hf.arguments import check_fraction, option
+from ecg_hf.training.arguments import check_fraction, option
 
 
 @dataclass

@@ -11,10 +11,10 @@ from ecg_hf.corpora.loading import open_corpus
 from ecg_hf.data.built import BuiltCorpus, is_built
 from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.finetuning_arguments import FinetuningArguments
-from ecg_hf.recipes import parse_fields
 from ecg_hf.registry import CORPORA, TASKS, load
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
 from ecg_hf.tasks.base import Task
+from ecg_hf.training.recipes import parse_fields
 
 logger = logging.getLogger(__name__)
 

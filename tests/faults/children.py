@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["ecg_hf", "ecg_hf.runs", "children"])
+CONTEXT.set_forkserver_preload(["ecg_hf", "ecg_hf.training.pretrain", "children"])
 CORPUS = ["num_records=24", "sampling_rate=100", "seed=1"]
 MODEL = ["hidden_size=16", "num_layers=1"]
 STEPS = 24
@@ -103,7 +103,7 @@ def child(arguments, fault, ranks, crops):
 
 def plant(fault, crops):
     """Puts the fault where it will happen."""
-    from ecg_hf.step import TrainStep
+    from ecg_hf.training.step import TrainStep
 
     run = TrainStep.run
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from children import STEPS, Fault, arguments_for, messages, run, same_run
 
-from ecg_hf.checkpoints import checkpoints_of, verify
+from ecg_hf.training.checkpoints.folder import checkpoints_of, verify
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "pretrain.py"
 

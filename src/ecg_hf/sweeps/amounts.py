@@ -4,11 +4,11 @@ import json
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from ecg_hf.arguments import PretrainingArguments
 from ecg_hf.output.files import read_json
-from ecg_hf.runs import choose_share, make_extractor, open_corpora, open_split
 from ecg_hf.sweeps.data_job import CONTRACT, CORPUS
 from ecg_hf.sweeps.training_job import TrainingJob
+from ecg_hf.training.arguments import PretrainingArguments
+from ecg_hf.training.pretrain import choose_share, make_extractor, open_corpora, open_split
 
 DATA = (*CORPUS, *CONTRACT, "fraction", "fraction_seed")
 

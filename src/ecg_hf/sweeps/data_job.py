@@ -5,13 +5,13 @@ import logging
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ecg_hf.arguments import PretrainingArguments
 from ecg_hf.errors import EcgError, EcgIntegrityError
-from ecg_hf.runs import make_extractor, open_corpora, open_split
 from ecg_hf.sweeps.evaluation import Evaluation
 from ecg_hf.sweeps.job import Job
 from ecg_hf.sweeps.probes import check_probe
 from ecg_hf.sweeps.training_job import TrainingJob
+from ecg_hf.training.arguments import PretrainingArguments
+from ecg_hf.training.pretrain import make_extractor, open_corpora, open_split
 
 logger = logging.getLogger(__name__)
 CORPUS = ("corpus", "corpus_config", "corpus_fields", "data_dir", "on_damage")

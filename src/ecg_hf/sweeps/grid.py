@@ -8,12 +8,12 @@ from typing import Any, TypeVar, get_origin
 
 import yaml
 
-from ecg_hf.arguments import PretrainingArguments
 from ecg_hf.models.pairs import PAIRS
-from ecg_hf.recipes import make_arguments
 from ecg_hf.registry import TASKS, load
 from ecg_hf.sweeps.evaluation import Evaluation
 from ecg_hf.sweeps.points import Block, Point
+from ecg_hf.training.arguments import PretrainingArguments
+from ecg_hf.training.recipes import make_arguments
 
 Made = TypeVar("Made")
 Named = dict[str, dict[str, Any]]

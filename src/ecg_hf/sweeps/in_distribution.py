@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoModelForPreTraining
 
-from ecg_hf.arguments import PretrainingArguments
-from ecg_hf.batch_norms import NUM_BATCHES, regather
 from ecg_hf.bootstrap import Values, cluster_by_patient
 from ecg_hf.data.crops import tile
 from ecg_hf.data.split import Split, require_disjoint
@@ -23,10 +21,12 @@ from ecg_hf.frozen_features import find_device
 from ecg_hf.models.pairs import Pair
 from ecg_hf.output.files import read_json
 from ecg_hf.registry import TASKS, load
-from ecg_hf.runs import make_crops, make_extractor, open_corpora, open_split
 from ecg_hf.sweeps.evaluation import Evaluation
 from ecg_hf.sweeps.scores import Answers, clustered_error, log_losses
 from ecg_hf.tasks.base import Task
+from ecg_hf.training.arguments import PretrainingArguments
+from ecg_hf.training.batch_norms import NUM_BATCHES, regather
+from ecg_hf.training.pretrain import make_crops, make_extractor, open_corpora, open_split
 
 NUM_TILES = 64  # of a batch at least; it ends with its last patient
 # Metrics of the run table by objective; of the other objectives it is their "loss".

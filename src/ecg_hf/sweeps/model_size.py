@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from ecg_hf.arguments import PretrainingArguments
 from ecg_hf.data.targets import choose_labels
 from ecg_hf.models.pairs import Pair
 from ecg_hf.registry import TASKS, load
-from ecg_hf.runs import make_extractor, make_pair
 from ecg_hf.tasks.base import Task
+from ecg_hf.training.arguments import PretrainingArguments
+from ecg_hf.training.pretrain import make_extractor, make_pair
 
 
 @dataclass(frozen=True)

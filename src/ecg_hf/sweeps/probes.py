@@ -18,13 +18,13 @@ from ecg_hf.finetuning import by_record
 from ecg_hf.finetuning_arguments import FinetuningArguments
 from ecg_hf.frozen_features import cache_features
 from ecg_hf.models.classification import EcgForSequenceClassification
-from ecg_hf.provenance import label_fields
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
 from ecg_hf.sweeps.evaluation import Evaluation
 from ecg_hf.sweeps.logistic import fit_logistic, require_both_classes
 from ecg_hf.sweeps.scores import Answers, log_losses
 from ecg_hf.task_data import find_task, open_task_corpus, read_contract
 from ecg_hf.tasks.base import Task
+from ecg_hf.training.run_folder import label_fields
 
 
 @dataclass(frozen=True)

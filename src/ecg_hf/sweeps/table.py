@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ecg_hf.arguments import PretrainingArguments
 from ecg_hf.errors import EcgError
 from ecg_hf.output.files import read_json
 from ecg_hf.registry import TASKS, load
@@ -18,6 +17,7 @@ from ecg_hf.sweeps.grid import Grid
 from ecg_hf.sweeps.model_size import count_flops, measure
 from ecg_hf.sweeps.points import Point
 from ecg_hf.sweeps.training_job import TrainingJob, count_crops
+from ecg_hf.training.arguments import PretrainingArguments
 
 TABLE = "runs.jsonl"
 logger = logging.getLogger(__name__)

@@ -7,16 +7,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ecg_hf.arguments import PretrainingArguments
 from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.output.files import read_json, write_json
-from ecg_hf.runs import pretrain
 from ecg_hf.scaling.rows import PASSES
 from ecg_hf.sweeps.evaluation import Evaluation
 from ecg_hf.sweeps.in_distribution import evaluate_in_distribution
 from ecg_hf.sweeps.job import Job, drop_folder, last_row
 from ecg_hf.sweeps.model_size import count_flops
 from ecg_hf.sweeps.probes import evaluate_probes
+from ecg_hf.training.arguments import PretrainingArguments
+from ecg_hf.training.pretrain import pretrain
 
 logger = logging.getLogger(__name__)
 VERSION = 2  # of how evaluations are made

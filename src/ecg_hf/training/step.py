@@ -11,9 +11,9 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from ecg_hf.arguments import PretrainingArguments
 from ecg_hf.models.pairs import Pair
-from ecg_hf.optimization import LEARNING_RATE_SCALES, learning_rate_factor, parameter_groups
+from ecg_hf.training.arguments import PretrainingArguments
+from ecg_hf.training.optimization import LEARNING_RATE_SCALES, learning_rate_factor, parameter_groups
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

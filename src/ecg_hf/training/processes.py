@@ -18,8 +18,8 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 from torch.distributed import DistError
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
-from ecg_hf.arguments import PretrainingArguments
 from ecg_hf.errors import EcgProcessError
+from ecg_hf.training.arguments import PretrainingArguments
 
 
 def make_accelerator(arguments: PretrainingArguments) -> Accelerator:

@@ -3,8 +3,8 @@
 import logging
 from collections.abc import Mapping
 
-from ecg_hf.arguments import PretrainingArguments
 from ecg_hf.errors import EcgCollapseError
+from ecg_hf.training.arguments import PretrainingArguments
 
 logger = logging.getLogger(__name__)
 

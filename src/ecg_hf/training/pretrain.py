@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from transformers import set_seed
 
-from ecg_hf.arguments import PretrainingArguments
 from ecg_hf.corpora.base import EcgCorpus
 from ecg_hf.corpora.loading import open_corpus
 from ecg_hf.data.batches import MixedCrops
@@ -16,13 +15,14 @@ from ecg_hf.data.prepared import PreparedSplit
 from ecg_hf.data.split import Split, require_disjoint
 from ecg_hf.data.targets import choose_labels, resolve_labels, share_of_patients
 from ecg_hf.models.pairs import PAIRS, Pair
-from ecg_hf.provenance import describe_code, describe_corpus, label_fields, save_run
-from ecg_hf.recipes import parse_fields
 from ecg_hf.registry import CORPORA, TASKS, load
-from ecg_hf.run_log import plot_run
 from ecg_hf.signals.feature_extraction import PTBXL_MEAN, PTBXL_STD, EcgFeatureExtractor
 from ecg_hf.tasks.base import Task
-from ecg_hf.training import Pretrainer
+from ecg_hf.training.arguments import PretrainingArguments
+from ecg_hf.training.recipes import parse_fields
+from ecg_hf.training.run_folder import describe_code, describe_corpus, label_fields, save_run
+from ecg_hf.training.run_log import plot_run
+from ecg_hf.training.trainer import Pretrainer
 
 SPLITS = ("train", "validation")
 

@@ -9,10 +9,10 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from ecg_hf.checkpoints import newest_checkpoint, prune_checkpoints, seal
 from ecg_hf.errors import EcgCheckpointError
 from ecg_hf.output.files import partial_folder, write_json
-from ecg_hf.snapshot import Files
+from ecg_hf.training.checkpoints.folder import newest_checkpoint, prune_checkpoints, seal
+from ecg_hf.training.checkpoints.snapshot import Files
 
 
 class CheckpointWriter:

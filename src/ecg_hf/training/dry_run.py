@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ecg_hf.output.text_table import make_table
-from ecg_hf.runs import OpenRun
+from ecg_hf.training.pretrain import OpenRun
 
 STEPS = 4  # that are run, the first of which is not timed
 

@@ -12,21 +12,21 @@ from accelerate.utils import send_to_device
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ecg_hf.accelerator import Interruption, explain_failure, make_accelerator, require_same
-from ecg_hf.arguments import PretrainingArguments
-from ecg_hf.batch_norms import NUM_BATCHES, regather
-from ecg_hf.checkpoint_writer import CheckpointWriter
-from ecg_hf.checkpoints import MANIFEST, BestWeights, newest_checkpoint, remove_partial
-from ecg_hf.collapse import watch_for_collapse
 from ecg_hf.data.batches import EcgLoader, MixedCrops, StepBatches
 from ecg_hf.errors import EcgCheckpointError
 from ecg_hf.models.pairs import Pair
 from ecg_hf.output.files import read_json, sha256_of
-from ecg_hf.progress import TrainingState
-from ecg_hf.run_log import RunLog, plot_run
-from ecg_hf.snapshot import Snapshot, require_finite, whole
-from ecg_hf.step import StepReport, TrainStep
-from ecg_hf.validation import validation_loss
+from ecg_hf.training.arguments import PretrainingArguments
+from ecg_hf.training.batch_norms import NUM_BATCHES, regather
+from ecg_hf.training.checkpoints.folder import MANIFEST, BestWeights, newest_checkpoint, remove_partial
+from ecg_hf.training.checkpoints.snapshot import Snapshot, require_finite, whole
+from ecg_hf.training.checkpoints.writer import CheckpointWriter
+from ecg_hf.training.collapse import watch_for_collapse
+from ecg_hf.training.processes import Interruption, explain_failure, make_accelerator, require_same
+from ecg_hf.training.run_log import RunLog, plot_run
+from ecg_hf.training.state import TrainingState
+from ecg_hf.training.step import StepReport, TrainStep
+from ecg_hf.training.validation import validation_loss
 
 PLOT_SECONDS = 60  # between two pictures of a run
 logger = logging.getLogger(__name__)
