@@ -12,8 +12,8 @@ import numpy as np
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from ecg_hf.bootstrap import Clusters, Values, bootstrap, cluster_by_patient, resample_weights
-from ecg_hf.label_scores import NUM_BINS, bin_scores, label_statistics
+from ecg_hf.evaluation.bootstrap import Clusters, Values, bootstrap, cluster_by_patient, resample_weights
+from ecg_hf.evaluation.weighted_scores import NUM_BINS, bin_scores, label_statistics
 
 NUM_RECORDS, NUM_PATIENTS, NUM_LABELS = 2198, 1900, 71
 SCORES = ("auroc", "average_precision", "brier", "ece")

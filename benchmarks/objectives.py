@@ -22,9 +22,9 @@ from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 from ecg_hf import PAIRS
-from ecg_hf.bootstrap import bootstrap, cluster_by_patient, percentile_interval
 from ecg_hf.data.crops import crop_draws, crop_starts, tile
-from ecg_hf.label_scores import label_statistics
+from ecg_hf.evaluation.bootstrap import bootstrap, cluster_by_patient, percentile_interval
+from ecg_hf.evaluation.weighted_scores import label_statistics
 from ecg_hf.training.batch_norms import regather
 from ecg_hf.training.optimization import LEARNING_RATE_SCALES, learning_rate_factor, parameter_groups
 

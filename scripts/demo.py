@@ -15,9 +15,9 @@ import torch
 from transformers import AutoFeatureExtractor, AutoModel
 
 from ecg_hf import FinetuningArguments, PretrainingArguments, finetune, load_corpus, pretrain, row_to_signal
-from ecg_hf.metrics import Score, paired_difference
+from ecg_hf.evaluation.metrics import Score, paired_difference
+from ecg_hf.evaluation.results import read_score
 from ecg_hf.output.figures import save_figure
-from ecg_hf.results import read_score
 from ecg_hf.signals.ecg_plot import plot_ecg
 
 CORPUS = {"num_records": 800, "seed": 7}

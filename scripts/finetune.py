@@ -7,7 +7,7 @@ import logging
 import sys
 
 from ecg_hf import FinetuningArguments, finetune
-from ecg_hf.results import read_score
+from ecg_hf.evaluation.results import read_score
 from ecg_hf.training.recipes import parse_arguments
 
 

@@ -6,7 +6,7 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 
 from ecg_hf import PAIRS
-from ecg_hf.finetuning_arguments import FinetuningArguments
+from ecg_hf.evaluation.arguments import FinetuningArguments
 from ecg_hf.training.arguments import PretrainingArguments
 from ecg_hf.training.recipes import parse_arguments, parse_fields
 

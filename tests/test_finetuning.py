@@ -14,8 +14,8 @@ from ecg_hf.corpora.loading import open_corpus
 from ecg_hf.data.prepared import PreparedSplit
 from ecg_hf.data.targets import LabelledSplit, keep_share
 from ecg_hf.errors import EcgIntegrityError
-from ecg_hf.examples import EpochOfExamples, RandomCrops, Tiles
-from ecg_hf.finetuning import by_record, make_classifier
+from ecg_hf.evaluation.examples import EpochOfExamples, RandomCrops, Tiles
+from ecg_hf.evaluation.finetune import by_record, make_classifier
 from ecg_hf.models.backbones.s4 import EcgS4Backbone, EcgS4Config
 from ecg_hf.registry import TASKS, load
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from ecg_hf import CLASSIFIERS, frozen_file
-from ecg_hf import frozen_features as module
+from ecg_hf import CLASSIFIERS
 from ecg_hf.corpora.loading import open_corpus
 from ecg_hf.data.prepared import PreparedSplit
 from ecg_hf.errors import EcgIntegrityError
-from ecg_hf.frozen_features import cache_features, identify
-from ecg_hf.frozen_file import ABOUT, UNUSED_DAYS, VALUES
+from ecg_hf.evaluation import feature_store as frozen_file
+from ecg_hf.evaluation import frozen_features as module
+from ecg_hf.evaluation.feature_store import ABOUT, UNUSED_DAYS, VALUES
+from ecg_hf.evaluation.frozen_features import cache_features, identify
 from ecg_hf.registry import BACKBONES, load
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
 

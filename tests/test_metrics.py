@@ -10,10 +10,17 @@ from scipy.stats import norm
 from sklearn import metrics as oracle
 from sklearn.calibration import calibration_curve
 
-from ecg_hf import bootstrap as bootstrap_module
-from ecg_hf.bootstrap import bootstrap, cluster_by_patient, percentile_interval, resample_weights
-from ecg_hf.label_scores import LABEL_SCORES, label_scores, label_statistics
-from ecg_hf.metrics import METRICS, Score, as_evaluate_metric, evaluate_predictions, paired_difference, point_score
+from ecg_hf.evaluation import bootstrap as bootstrap_module
+from ecg_hf.evaluation.bootstrap import bootstrap, cluster_by_patient, percentile_interval, resample_weights
+from ecg_hf.evaluation.metrics import (
+    METRICS,
+    Score,
+    as_evaluate_metric,
+    evaluate_predictions,
+    paired_difference,
+    point_score,
+)
+from ecg_hf.evaluation.weighted_scores import LABEL_SCORES, label_scores, label_statistics
 
 EXACT = 1e-12
 

@@ -8,9 +8,9 @@ from sklearn import metrics as oracle
 
 pytest.importorskip("matplotlib")
 
-from ecg_hf.label_scores import label_scores
+from ecg_hf.evaluation.plots import plot_calibration, plot_roc, roc_curve
+from ecg_hf.evaluation.weighted_scores import label_scores
 from ecg_hf.output.figures import save_figure
-from ecg_hf.plots import plot_calibration, plot_roc, roc_curve
 from ecg_hf.signals import ecg_plot as paper
 from ecg_hf.signals.ecg_plot import LAYOUTS, plot_ecg
 from ecg_hf.signals.record import LEADS

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from ecg_hf.errors import EcgCheckpointError
-from ecg_hf.resumption import newest_whole_checkpoint, require_whole
+from ecg_hf.evaluation.resumption import newest_whole_checkpoint, require_whole
 
 
 def write(folder, step, best=None):

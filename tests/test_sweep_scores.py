@@ -5,9 +5,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.model_selection import PredefinedSplit, cross_val_score
 
-from ecg_hf.bootstrap import bootstrap, cluster_by_patient
 from ecg_hf.errors import EcgIntegrityError
-from ecg_hf.label_scores import label_statistics
+from ecg_hf.evaluation.bootstrap import bootstrap, cluster_by_patient
+from ecg_hf.evaluation.weighted_scores import label_statistics
 from ecg_hf.sweeps.logistic import NUM_FOLDS, PENALTIES, fit_logistic, fit_path
 from ecg_hf.sweeps.probes import choose_records, project, standardise
 from ecg_hf.sweeps.scores import (

@@ -10,10 +10,10 @@ from ecg_hf.corpora.loading import open_corpus
 from ecg_hf.data.shards import MANIFEST, Recipe, build_shards, write_manifest
 from ecg_hf.data.targets import read_splits
 from ecg_hf.errors import EcgFormatError, EcgIntegrityError
+from ecg_hf.evaluation.inputs import find_task, open_task_corpus, read_contract
 from ecg_hf.output.files import read_json, write_json
 from ecg_hf.registry import TASKS, load
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
-from ecg_hf.task_data import find_task, open_task_corpus, read_contract
 
 FIELDS = {"num_records": 80, "sampling_rate": 100, "seed": 1}
 CORPUS = [f"{name}={value}" for name, value in FIELDS.items()]

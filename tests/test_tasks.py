@@ -18,7 +18,7 @@ from ecg_hf.corpora.sources.challenge import snomed
 from ecg_hf.corpora.sources.challenge.cohort import deal_splits
 from ecg_hf.corpora.sources.ptbxl import PTBXL, STATEMENTS, parse_labels
 from ecg_hf.data.targets import labelled_split, resolve_labels
-from ecg_hf.metrics import METRICS
+from ecg_hf.evaluation.metrics import METRICS
 from ecg_hf.output.text_table import make_table
 from ecg_hf.registry import CORPORA, TASKS, load
 from ecg_hf.tasks import mimic_iv_ecg

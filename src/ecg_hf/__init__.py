@@ -8,9 +8,9 @@ from importlib.metadata import version
 
 from ecg_hf.corpora.loading import load_corpus, register_corpora
 from ecg_hf.errors import EcgError
-from ecg_hf.finetuning import finetune
-from ecg_hf.finetuning_arguments import FinetuningArguments
-from ecg_hf.metrics import Score, evaluate_predictions
+from ecg_hf.evaluation.arguments import FinetuningArguments
+from ecg_hf.evaluation.finetune import finetune
+from ecg_hf.evaluation.metrics import Score, evaluate_predictions
 from ecg_hf.models.classification import CLASSIFIERS
 from ecg_hf.models.pairs import PAIRS
 from ecg_hf.publishing import publish

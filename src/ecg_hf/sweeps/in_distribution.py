@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoModelForPreTraining
 
-from ecg_hf.bootstrap import Values, cluster_by_patient
 from ecg_hf.data.crops import tile
 from ecg_hf.data.split import Split, require_disjoint
 from ecg_hf.errors import EcgIntegrityError
-from ecg_hf.examples import number_tiles
-from ecg_hf.finetuning import by_record
-from ecg_hf.frozen_features import find_device
+from ecg_hf.evaluation.bootstrap import Values, cluster_by_patient
+from ecg_hf.evaluation.examples import number_tiles
+from ecg_hf.evaluation.finetune import by_record
+from ecg_hf.evaluation.frozen_features import find_device
 from ecg_hf.models.pairs import Pair
 from ecg_hf.output.files import read_json
 from ecg_hf.registry import TASKS, load

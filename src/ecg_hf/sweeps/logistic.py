@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from scipy.optimize import fmin_l_bfgs_b
 from scipy.special import expit
 
-from ecg_hf.bootstrap import Values
 from ecg_hf.errors import EcgIntegrityError
+from ecg_hf.evaluation.bootstrap import Values
 from ecg_hf.sweeps.scores import log_losses
 
 PENALTIES = 10.0 ** np.arange(1.0, -4.1, -0.5)  # of the mean loss; the strongest first

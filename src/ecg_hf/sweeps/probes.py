@@ -10,19 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from ecg_hf.bootstrap import Values
 from ecg_hf.data.targets import LabelledSplit, choose_labels, read_splits, sort_by_record
 from ecg_hf.errors import EcgIntegrityError
-from ecg_hf.examples import number_tiles
-from ecg_hf.finetuning import by_record
-from ecg_hf.finetuning_arguments import FinetuningArguments
-from ecg_hf.frozen_features import cache_features
+from ecg_hf.evaluation.arguments import FinetuningArguments
+from ecg_hf.evaluation.bootstrap import Values
+from ecg_hf.evaluation.examples import number_tiles
+from ecg_hf.evaluation.finetune import by_record
+from ecg_hf.evaluation.frozen_features import cache_features
+from ecg_hf.evaluation.inputs import find_task, open_task_corpus, read_contract
 from ecg_hf.models.classification import EcgForSequenceClassification
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
 from ecg_hf.sweeps.evaluation import Evaluation
 from ecg_hf.sweeps.logistic import fit_logistic, require_both_classes
 from ecg_hf.sweeps.scores import Answers, log_losses
-from ecg_hf.task_data import find_task, open_task_corpus, read_contract
 from ecg_hf.tasks.base import Task
 from ecg_hf.training.run_folder import label_fields
 

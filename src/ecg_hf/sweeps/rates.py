@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ecg_hf.bootstrap import Values
 from ecg_hf.errors import EcgCollapseError
+from ecg_hf.evaluation.bootstrap import Values
 from ecg_hf.output.files import read_json, write_json
 from ecg_hf.sweeps.grid import Grid
 from ecg_hf.sweeps.model_size import measure

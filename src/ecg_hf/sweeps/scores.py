@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from ecg_hf.bootstrap import Clusters, Values, cluster_by_patient
+from ecg_hf.evaluation.bootstrap import Clusters, Values, cluster_by_patient
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from ecg_hf.corpora.base import code_hash
 from ecg_hf.data.batches import tile_batches
 from ecg_hf.data.split import Split
-from ecg_hf.frozen_file import NAME_LENGTH, drop_unused, open_values, write_values
+from ecg_hf.evaluation.feature_store import NAME_LENGTH, drop_unused, open_values, write_values
 from ecg_hf.models.classification import EcgForSequenceClassification
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
 

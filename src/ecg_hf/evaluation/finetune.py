@@ -23,16 +23,16 @@ from transformers import (
 
 from ecg_hf.data.crops import average_by_record
 from ecg_hf.data.targets import LabelledSplit, keep_share, read_splits, require_both_classes, sort_by_record
-from ecg_hf.examples import EpochOfExamples, Examples, OnePerRecord, RandomCrops, Tiles
-from ecg_hf.finetuning_arguments import FinetuningArguments
-from ecg_hf.frozen_features import cache_features, default_root
-from ecg_hf.metrics import point_score
+from ecg_hf.evaluation.arguments import FinetuningArguments
+from ecg_hf.evaluation.examples import EpochOfExamples, Examples, OnePerRecord, RandomCrops, Tiles
+from ecg_hf.evaluation.frozen_features import cache_features, default_root
+from ecg_hf.evaluation.inputs import find_task, open_task_corpus, read_contract
+from ecg_hf.evaluation.metrics import point_score
+from ecg_hf.evaluation.probing import FeatureTiles, Probe, RandomTiles
+from ecg_hf.evaluation.results import Predictions, save_results
+from ecg_hf.evaluation.resumption import newest_whole_checkpoint
 from ecg_hf.models.classification import EcgForSequenceClassification
-from ecg_hf.probing import FeatureTiles, Probe, RandomTiles
-from ecg_hf.results import Predictions, save_results
-from ecg_hf.resumption import newest_whole_checkpoint
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
-from ecg_hf.task_data import find_task, open_task_corpus, read_contract
 from ecg_hf.tasks.base import Task
 from ecg_hf.training.optimization import LEARNING_RATE_SCALES, parameter_groups
 from ecg_hf.training.run_folder import base_run, describe_code, describe_corpus, label_fields, save_run

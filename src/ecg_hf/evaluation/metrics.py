@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ecg_hf.bootstrap import CONFIDENCE, Clusters, Values, bootstrap, cluster_by_patient, percentile_interval
-from ecg_hf.label_scores import check_arrays, label_scores, label_statistics
+from ecg_hf.evaluation.bootstrap import CONFIDENCE, Clusters, Values, bootstrap, cluster_by_patient, percentile_interval
+from ecg_hf.evaluation.weighted_scores import check_arrays, label_scores, label_statistics
 
 # each metric is the mean, over the labels that define it, of one score per label
 METRICS = {

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ecg_hf.bootstrap import Values
-from ecg_hf.label_scores import NUM_BINS, bin_scores, check_arrays, label_scores
+from ecg_hf.evaluation.bootstrap import Values
+from ecg_hf.evaluation.weighted_scores import NUM_BINS, bin_scores, check_arrays, label_scores
 from ecg_hf.output.figures import COLOURS, FAINT, INK, RED, bare_axes, new_figure
 
 if TYPE_CHECKING:

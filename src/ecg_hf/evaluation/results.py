@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ecg_hf.data.targets import LabelledSplit
-from ecg_hf.metrics import DEFAULT_METRICS, evaluate_predictions
+from ecg_hf.evaluation.metrics import DEFAULT_METRICS, evaluate_predictions
+from ecg_hf.evaluation.plots import plot_calibration, plot_roc
 from ecg_hf.output.figures import save_figure
 from ecg_hf.output.files import read_json, write_json
-from ecg_hf.plots import plot_calibration, plot_roc
 from ecg_hf.tasks.base import Task
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from ecg_hf.corpora.base import EcgCorpus
 from ecg_hf.corpora.loading import open_corpus
 from ecg_hf.data.built import BuiltCorpus, is_built
 from ecg_hf.errors import EcgIntegrityError
-from ecg_hf.finetuning_arguments import FinetuningArguments
+from ecg_hf.evaluation.arguments import FinetuningArguments
 from ecg_hf.registry import CORPORA, TASKS, load
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
 from ecg_hf.tasks.base import Task

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ecg_hf.bootstrap import Statistic, Values
+from ecg_hf.evaluation.bootstrap import Statistic, Values
 
 NUM_BINS = 15
 
