@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from ecg_hf.scaling import fitting
-from ecg_hf.scaling.descent import huber
-from ecg_hf.scaling.intervals import bootstrap
-from ecg_hf.scaling.laws import get
+from ecg_hf.scaling.fitting import fit as fitting
+from ecg_hf.scaling.fitting.descent import huber
+from ecg_hf.scaling.fitting.intervals import bootstrap
+from ecg_hf.scaling.laws.names import get
 
 Columns = dict[str, NDArray[np.float64]]
 

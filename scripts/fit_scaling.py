@@ -8,12 +8,12 @@ import logging
 from pathlib import Path
 from typing import Literal
 
-from ecg_hf.scaling.cell_fit import REPORTED
-from ecg_hf.scaling.contrasts import contrast
-from ecg_hf.scaling.report import write_report
-from ecg_hf.scaling.rows import AMOUNTS, SIZES
-from ecg_hf.scaling.runs import RunTable
-from ecg_hf.scaling.study import analyse
+from ecg_hf.scaling.fitting.cell_fit import REPORTED
+from ecg_hf.scaling.report.contrasts import contrast
+from ecg_hf.scaling.report.report import write_report
+from ecg_hf.scaling.report.study import analyse
+from ecg_hf.scaling.table.row import AMOUNTS, SIZES
+from ecg_hf.scaling.table.run_table import RunTable
 
 
 def main() -> None:

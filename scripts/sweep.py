@@ -24,10 +24,10 @@ os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 
 from ecg_hf.errors import EcgError
 from ecg_hf.output.text_table import make_table
-from ecg_hf.sweeps.grid import read_grid
-from ecg_hf.sweeps.model_size import measure
-from ecg_hf.sweeps.sweep import Sweep
-from ecg_hf.sweeps.table import TABLE
+from ecg_hf.scaling.sweep.grid import read_grid
+from ecg_hf.scaling.sweep.model_size import measure
+from ecg_hf.scaling.sweep.sweep import Sweep
+from ecg_hf.scaling.sweep.table import TABLE
 
 
 def parse() -> Namespace:

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from ecg_hf.registry import CORPORA, TASKS, load
-from ecg_hf.scaling.rows import EVAL_GROUPS
-from ecg_hf.sweeps.grid import read_grid
-from ecg_hf.sweeps.model_size import measure
-from ecg_hf.sweeps.rates import all_trials, make_trials
-from ecg_hf.sweeps.sweep import Sweep
+from ecg_hf.scaling.sweep.grid import read_grid
+from ecg_hf.scaling.sweep.model_size import measure
+from ecg_hf.scaling.sweep.rates import all_trials, make_trials
+from ecg_hf.scaling.sweep.sweep import Sweep
+from ecg_hf.scaling.table.row import EVAL_GROUPS
 
 FOLDER = Path(__file__).parents[1] / "scripts" / "grids"
 GRIDS = [path.stem for path in sorted(FOLDER.glob("*.yaml"))]

@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 from scaling_runs import LAW, columns, design, loss, rows
 
-from ecg_hf.scaling import fitting
-from ecg_hf.scaling.choice import compare, holdout
-from ecg_hf.scaling.intervals import bootstrap
-from ecg_hf.scaling.laws import get
-from ecg_hf.scaling.runs import RunTable
-from ecg_hf.scaling.study import CellLaw
-from ecg_hf.scaling.tables import choices_table
+from ecg_hf.scaling.fitting import fit as fitting
+from ecg_hf.scaling.fitting.choice import compare, holdout
+from ecg_hf.scaling.fitting.intervals import bootstrap
+from ecg_hf.scaling.laws.names import get
+from ecg_hf.scaling.report.study import CellLaw
+from ecg_hf.scaling.report.tables import choices_table
+from ecg_hf.scaling.table.run_table import RunTable
 
 
 def test_the_form_that_made_the_losses_predicts_the_largest_runs_and_another_does_not():

@@ -3,19 +3,19 @@ import pytest
 from scaling_runs import LAW, columns, design, loss, row, rows
 
 from ecg_hf.errors import EcgFormatError
-from ecg_hf.scaling import fitting
-from ecg_hf.scaling.bottleneck import bottleneck
-from ecg_hf.scaling.crossing import crossover
-from ecg_hf.scaling.design import CODE15_RECORDS, FAMILIES, plan
-from ecg_hf.scaling.flops import FlopsModel
-from ecg_hf.scaling.frontier import frontier
-from ecg_hf.scaling.intervals import bootstrap
-from ecg_hf.scaling.joint import joint_multiplier
-from ecg_hf.scaling.ladder import grid_multiplier
-from ecg_hf.scaling.laws import get
-from ecg_hf.scaling.multipliers import compute_multiplier, exponent_ratio, iso_loss
-from ecg_hf.scaling.points import gather
-from ecg_hf.scaling.runs import RunTable
+from ecg_hf.scaling.comparison.bottleneck import bottleneck
+from ecg_hf.scaling.comparison.crossing import crossover
+from ecg_hf.scaling.comparison.design import CODE15_RECORDS, FAMILIES, plan
+from ecg_hf.scaling.comparison.flops import FlopsModel
+from ecg_hf.scaling.comparison.frontier import frontier
+from ecg_hf.scaling.comparison.joint import joint_multiplier
+from ecg_hf.scaling.comparison.ladder import grid_multiplier
+from ecg_hf.scaling.comparison.multipliers import compute_multiplier, exponent_ratio, iso_loss
+from ecg_hf.scaling.fitting import fit as fitting
+from ecg_hf.scaling.fitting.intervals import bootstrap
+from ecg_hf.scaling.fitting.points import gather
+from ecg_hf.scaling.laws.names import get
+from ecg_hf.scaling.table.run_table import RunTable
 
 # a cell that needs twice the parameters of LAW for the same loss
 TWICE = LAW | {"A": LAW["A"] * 2 ** LAW["alpha"]}
@@ -192,7 +192,7 @@ def test_replicates_that_cross_the_other_way_do_not_support_a_crossing():
 
 
 def test_a_share_and_an_interval_count_one_direction():
-    from ecg_hf.scaling.crossing import _of_replicates
+    from ecg_hf.scaling.comparison.crossing import _of_replicates
 
     places = np.log([10.0, 20.0, 30.0, 900.0, np.nan])
     crosses = np.array([True, True, True, True, False])

@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 from scaling_runs import LAW, rows
 
-from ecg_hf.scaling import report
-from ecg_hf.scaling.contrasts import Contrast, contrast
-from ecg_hf.scaling.fitting import fit
-from ecg_hf.scaling.intervals import bootstrap
-from ecg_hf.scaling.report import as_dict, card_section
-from ecg_hf.scaling.runs import RunTable
-from ecg_hf.scaling.study import CellLaw, Study, _frontier
-from ecg_hf.scaling.tables import contrasts_table, frontier_table, paired_table, transfers_table
+from ecg_hf.scaling.fitting.fit import fit
+from ecg_hf.scaling.fitting.intervals import bootstrap
+from ecg_hf.scaling.report import report
+from ecg_hf.scaling.report.contrasts import Contrast, contrast
+from ecg_hf.scaling.report.report import as_dict, card_section
+from ecg_hf.scaling.report.study import CellLaw, Study, _frontier
+from ecg_hf.scaling.report.tables import contrasts_table, frontier_table, paired_table, transfers_table
+from ecg_hf.scaling.table.run_table import RunTable
 
 OWN = {"eval_id": "mi", "eval_group": "ood_unseen", "metric": "ne", "probe": "linear", "probe_n": 500}
 
@@ -129,7 +129,7 @@ def test_a_constant_at_a_bound_is_a_flag_of_the_loss_to_loss_law_in_table_json_a
 
 def test_the_figure_of_a_loss_to_loss_law_says_in_red_what_is_wrong_with_both_fits(monkeypatch, tmp_path):
     pytest.importorskip("matplotlib")
-    from ecg_hf.scaling import figures
+    from ecg_hf.scaling.report import figures
 
     study, cell = Study(RunTable.from_rows([])), ("resnet", "sl", "sl")
     add(study, cell, LAW | {"A": 6.0, "E": 0.0}, seed=1, noise=0.02)
@@ -148,7 +148,7 @@ def test_the_figure_of_a_loss_to_loss_law_says_in_red_what_is_wrong_with_both_fi
 
 def test_frontiers_of_unlike_objectives_never_meet_in_one_figure(monkeypatch, tmp_path):
     pytest.importorskip("matplotlib")
-    from ecg_hf.scaling import figures
+    from ecg_hf.scaling.report import figures
 
     study = Study(RunTable.from_rows([]))
     for number, cell in enumerate((("resnet", "ssl", "cpc"), ("resnet", "ssl", "jepa"), ("s4", "ssl", "cpc"))):

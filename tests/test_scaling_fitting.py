@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scaling_runs import LAW, columns, design, loss, row, rows
 
-from ecg_hf.scaling import fitting
-from ecg_hf.scaling.laws import LAWS, get
-from ecg_hf.scaling.result import Fit
-from ecg_hf.scaling.runs import RunTable
+from ecg_hf.scaling.fitting import fit as fitting
+from ecg_hf.scaling.fitting.result import Fit
+from ecg_hf.scaling.laws.names import LAWS, get
+from ecg_hf.scaling.table.run_table import RunTable
 
 TRUE = {
     "pow": {"A": 8.0, "alpha": 0.2},
@@ -154,7 +154,7 @@ def test_a_narrow_span_is_flagged():
 
 
 def test_losses_near_chance_are_flagged_and_fitted_better_by_the_saturating_law():
-    from ecg_hf.scaling.choice import compare
+    from ecg_hf.scaling.fitting.choice import compare
 
     n = np.geomspace(2e3, 2e8, 16)
     truth = {"A": 300.0, "E": 0.35, "L0": 1.0, "alpha": 0.45, "g": 0.5}

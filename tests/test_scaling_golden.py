@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecg_hf.scaling import fitting
-from ecg_hf.scaling.descent import huber
-from ecg_hf.scaling.intervals import bootstrap
-from ecg_hf.scaling.laws import get
-from ecg_hf.scaling.loss_to_loss import fit_losses
+from ecg_hf.scaling.comparison.loss_to_loss import fit_losses
+from ecg_hf.scaling.fitting import fit as fitting
+from ecg_hf.scaling.fitting.descent import huber
+from ecg_hf.scaling.fitting.intervals import bootstrap
+from ecg_hf.scaling.laws.names import get
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "scaling-laws"
 pytestmark = pytest.mark.skipif(not SHARED.exists(), reason="the published tables are not beside the repository")

@@ -4,10 +4,10 @@ from scaling_runs import LAW, columns, design, loss
 from scipy.stats import bootstrap as scipy_bootstrap
 from scipy.stats import f as f_distribution
 
-from ecg_hf.scaling import fitting
-from ecg_hf.scaling.choice import compare, holdout, left_out_residuals
-from ecg_hf.scaling.intervals import bootstrap, summarise
-from ecg_hf.scaling.profiles import profile
+from ecg_hf.scaling.fitting import fit as fitting
+from ecg_hf.scaling.fitting.choice import compare, holdout, left_out_residuals
+from ecg_hf.scaling.fitting.intervals import bootstrap, summarise
+from ecg_hf.scaling.fitting.profiles import profile
 
 
 @pytest.fixture(scope="module")

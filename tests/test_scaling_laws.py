@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq, minimize, nnls
 
-from ecg_hf.scaling.descent import descend, huber
-from ecg_hf.scaling.laws import LAWS, Frame, get
-from ecg_hf.scaling.power_laws import non_negative
+from ecg_hf.scaling.fitting.descent import descend, huber
+from ecg_hf.scaling.laws.names import LAWS, Frame, get
+from ecg_hf.scaling.laws.power_laws import non_negative
 
 PARAMS = {
     "A": 5.0, "B": 9.0, "C_K": 0.4, "E": 0.3, "L0": 2.5, "alpha": 0.31, "beta": 0.42, "gamma": 0.6, "g": 0.5, "c": 0.2,

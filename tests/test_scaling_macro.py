@@ -3,10 +3,10 @@ import pytest
 from scaling_runs import row
 
 from ecg_hf.errors import EcgIntegrityError
-from ecg_hf.scaling import study as study_module
-from ecg_hf.scaling.macro import macro
-from ecg_hf.scaling.runs import RunTable
-from ecg_hf.scaling.study import analyse
+from ecg_hf.scaling.report import study as study_module
+from ecg_hf.scaling.report.study import analyse
+from ecg_hf.scaling.table.macro import macro
+from ecg_hf.scaling.table.run_table import RunTable
 
 
 def probed(run, task, value, size=500, seed=0, group="ood_unseen", **changes):

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from scaling_runs import LAW, loss, row, rows
 
-from ecg_hf.scaling.contrasts import Contrasts, contrast
-from ecg_hf.scaling.report import WORDING, write_report
-from ecg_hf.scaling.result import Fit
-from ecg_hf.scaling.runs import RunTable
-from ecg_hf.scaling.study import Study, analyse
+from ecg_hf.scaling.fitting.result import Fit
+from ecg_hf.scaling.report.contrasts import Contrasts, contrast
+from ecg_hf.scaling.report.report import WORDING, write_report
+from ecg_hf.scaling.report.study import Study, analyse
+from ecg_hf.scaling.table.run_table import RunTable
 
 ROOT = Path(__file__).parents[1]
 TWICE = LAW | {"A": LAW["A"] * 2 ** LAW["alpha"]}
@@ -141,7 +141,7 @@ def test_the_report_tells_probes_apart_and_says_what_a_mean_is_over(tmp_path):
         ]
     study = analyse(RunTable.from_rows(made), num_replicates=5)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ecg_hf.scaling.report.draw_study", lambda study, contrasts, folder: {})
+        patch.setattr("ecg_hf.scaling.report.report.draw_study", lambda study, contrasts, folder: {})
         text = write_report(study, Contrasts([], [], []), tmp_path).read_text()
     titles = [line for line in text.splitlines() if line.startswith("## ne of")]
     assert len(titles) == len(set(titles)) == 6
@@ -212,8 +212,8 @@ def test_a_law_of_records_alone_is_never_written_as_one_of_size(tmp_path):
 
 def test_a_fit_at_a_bound_says_so_in_its_plot():
     pytest.importorskip("matplotlib")
-    from ecg_hf.scaling import fitting
-    from ecg_hf.scaling.plots import plot_laws, plot_residuals
+    from ecg_hf.scaling.fitting import fit as fitting
+    from ecg_hf.scaling.report.plots import plot_laws, plot_residuals
 
     n = np.geomspace(1e4, 1e8, 12)
     values = 3 * n**-0.2 * np.exp(0.002 * np.random.default_rng(1).normal(size=12))

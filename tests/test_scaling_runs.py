@@ -12,11 +12,11 @@ import pytest
 from scaling_runs import row, rows
 
 from ecg_hf.errors import EcgFormatError, EcgIntegrityError
-from ecg_hf.scaling import fitting
-from ecg_hf.scaling.laws import get
-from ecg_hf.scaling.points import gather
-from ecg_hf.scaling.rows import COLUMNS
-from ecg_hf.scaling.runs import RunTable
+from ecg_hf.scaling.fitting import fit as fitting
+from ecg_hf.scaling.fitting.points import gather
+from ecg_hf.scaling.laws.names import get
+from ecg_hf.scaling.table.row import COLUMNS
+from ecg_hf.scaling.table.run_table import RunTable
 
 SPECIFIED = (
     "run_id family paradigm objective n_params n_params_nonembed n_params_total flops_fwd n_unique n_patients "

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from scaling_runs import LAW, design, loss, row, rows
 
-from ecg_hf.scaling.contrasts import contrast
-from ecg_hf.scaling.report import as_dict, card_section
-from ecg_hf.scaling.runs import RunTable
-from ecg_hf.scaling.study import analyse
-from ecg_hf.scaling.tables import profiles_table, sensitivity_table
+from ecg_hf.scaling.report.contrasts import contrast
+from ecg_hf.scaling.report.report import as_dict, card_section
+from ecg_hf.scaling.report.study import analyse
+from ecg_hf.scaling.report.tables import profiles_table, sensitivity_table
+from ecg_hf.scaling.table.run_table import RunTable
 
 
 def labelled(**changes):
@@ -103,7 +103,7 @@ def test_the_delta_that_is_asked_for_is_that_of_every_fit():
 
 
 def test_a_choice_that_leaves_no_run_says_so():
-    from ecg_hf.scaling.cell_fit import fit_cell, sensitivity
+    from ecg_hf.scaling.fitting.cell_fit import fit_cell, sensitivity
 
     table = RunTable.from_rows(
         {"run_id": f"{n}-{d}", "family": "f", "paradigm": "p", "n_params": n, "n_unique": d, "es_interior": False,

@@ -2,12 +2,9 @@ import numpy as np
 import pytest
 from scaling_runs import LAW, columns, design, loss
 
-from ecg_hf.scaling import fitting
-from ecg_hf.scaling.intervals import bootstrap
-from ecg_hf.scaling.laws import get
-from ecg_hf.scaling.loss_to_loss import collapse_test, fit_losses, relate
-from ecg_hf.scaling.paired import TOLERANCE, pair_up
-from ecg_hf.scaling.transfer import (
+from ecg_hf.scaling.comparison.loss_to_loss import collapse_test, fit_losses, relate
+from ecg_hf.scaling.comparison.paired import TOLERANCE, pair_up
+from ecg_hf.scaling.comparison.transfer import (
     DEFINITIONS,
     effective_data_transferred,
     elasticity,
@@ -15,6 +12,9 @@ from ecg_hf.scaling.transfer import (
     kappa,
     kappa_ratio,
 )
+from ecg_hf.scaling.fitting import fit as fitting
+from ecg_hf.scaling.fitting.intervals import bootstrap
+from ecg_hf.scaling.laws.names import get
 
 KAPLAN = {"A": 5e3, "B": 2e3, "E": 0.1, "alpha": 0.3, "beta": 0.45}
 

@@ -18,12 +18,12 @@ import yaml
 from filelock import FileLock
 
 from ecg_hf.errors import EcgProcessError
-from ecg_hf.scaling.runs import RunTable
-from ecg_hf.sweeps import sweep as sweeps
-from ecg_hf.sweeps.display import Display
-from ecg_hf.sweeps.grid import read_grid
-from ecg_hf.sweeps.job import last_row
-from ecg_hf.sweeps.sweep import Sweep
+from ecg_hf.scaling.sweep import sweep as sweeps
+from ecg_hf.scaling.sweep.display import Display
+from ecg_hf.scaling.sweep.grid import read_grid
+from ecg_hf.scaling.sweep.job import last_row
+from ecg_hf.scaling.sweep.sweep import Sweep
+from ecg_hf.scaling.table.run_table import RunTable
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "sweep.py"
 OTHERS = ["num_records=200", "sampling_rate=100", "seed=2"]
@@ -129,7 +129,7 @@ def test_a_row_says_what_was_trained_and_on_how_much(whole):
 def test_the_loss_in_distribution_is_that_of_patients_never_trained_on(whole):
     from transformers import AutoModelForPreTraining
 
-    from ecg_hf.sweeps.in_distribution import _by_patient, tiles_of_patients
+    from ecg_hf.scaling.sweep.evaluations.in_distribution import _by_patient, tiles_of_patients
     from ecg_hf.training.pretrain import make_extractor, open_corpora, open_split
 
     (row,) = [row for row in rows_of(whole.folder) if row["run_id"] == MASKED and row["eval_id"] == "id"]
@@ -253,7 +253,7 @@ def test_a_display_tells_how_far_runs_are_and_how_long_the_rest_will_take(whole,
     jobs = list(sweep_of(tmp_path / "out").jobs().values())
     display = Display("runs", jobs, 1, Terminal())
     clock = display.started
-    monkeypatch.setattr("ecg_hf.sweeps.display.time.monotonic", lambda: clock)
+    monkeypatch.setattr("ecg_hf.scaling.sweep.display.time.monotonic", lambda: clock)
     display.update([MASKED])
     clock += 30
     folder = tmp_path / "out" / "runs" / MASKED
@@ -298,7 +298,7 @@ def test_batch_norms_do_not_favour_a_backbone_without_them(tmp_path):
     """A run leaves statistics of whole signals in its model, which are not those that its own loss is made with."""
     from transformers import AutoModelForPreTraining
 
-    from ecg_hf.sweeps.in_distribution import tiles_of_patients
+    from ecg_hf.scaling.sweep.evaluations.in_distribution import tiles_of_patients
     from ecg_hf.training.batch_norms import regather
     from ecg_hf.training.pretrain import make_crops, make_extractor, open_corpora, open_split
 

@@ -11,10 +11,11 @@ import pytest
 from filelock import FileLock
 
 from ecg_hf.errors import EcgProcessError
-from ecg_hf.sweeps import cluster, processes
-from ecg_hf.sweeps import job as jobs_module
-from ecg_hf.sweeps.cluster import SUBMITTED, cancel_left, submit
-from ecg_hf.sweeps.job import Job, RunningElsewhereError
+from ecg_hf.scaling.sweep import job as jobs_module
+from ecg_hf.scaling.sweep import local_jobs as processes
+from ecg_hf.scaling.sweep import slurm_jobs as cluster
+from ecg_hf.scaling.sweep.job import Job, RunningElsewhereError
+from ecg_hf.scaling.sweep.slurm_jobs import SUBMITTED, cancel_left, submit
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ecg_hf.sweeps.evaluation import Evaluation
-from ecg_hf.sweeps.grid import Grid, read_grid
-from ecg_hf.sweeps.model_size import count_flops, measure
-from ecg_hf.sweeps.points import Block, Point
+from ecg_hf.scaling.sweep.evaluations.question import Evaluation
+from ecg_hf.scaling.sweep.grid import Grid, read_grid
+from ecg_hf.scaling.sweep.model_size import count_flops, measure
+from ecg_hf.scaling.sweep.points import Block, Point
 
 SMALL = {
     "arguments": {"corpus_fields": ["num_records=50"], "model_fields": ["dropout=0.0"], "learning_rate": "1e-3"},

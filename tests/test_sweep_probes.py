@@ -6,10 +6,10 @@ import pytest
 import yaml
 
 from ecg_hf.errors import EcgIntegrityError
-from ecg_hf.sweeps import training_job
-from ecg_hf.sweeps.data_job import DataJob
-from ecg_hf.sweeps.grid import read_grid
-from ecg_hf.sweeps.sweep import Sweep
+from ecg_hf.scaling.sweep import training_job
+from ecg_hf.scaling.sweep.data_job import DataJob
+from ecg_hf.scaling.sweep.grid import read_grid
+from ecg_hf.scaling.sweep.sweep import Sweep
 
 PROBE = {
     "name": "noisy",

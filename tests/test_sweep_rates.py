@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 from ecg_hf.errors import EcgCheckpointError, EcgCollapseError
-from ecg_hf.sweeps import training_job
-from ecg_hf.sweeps.grid import read_grid
-from ecg_hf.sweeps.model_size import measure
-from ecg_hf.sweeps.rates import all_trials, find_rule, make_trials
-from ecg_hf.sweeps.sweep import Sweep
+from ecg_hf.scaling.sweep import training_job
+from ecg_hf.scaling.sweep.grid import read_grid
+from ecg_hf.scaling.sweep.model_size import measure
+from ecg_hf.scaling.sweep.rates import all_trials, find_rule, make_trials
+from ecg_hf.scaling.sweep.sweep import Sweep
 
 RATES = [1e-4, 3e-4, 1e-3, 3e-3, 1e-2]
 GRID = {

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ecg_hf.sweeps.cluster import complete_settings, to_minutes
-from ecg_hf.sweeps.grid import read_grid
-from ecg_hf.sweeps.sweep import Sweep
+from ecg_hf.scaling.sweep.grid import read_grid
+from ecg_hf.scaling.sweep.slurm_jobs import complete_settings, to_minutes
+from ecg_hf.scaling.sweep.sweep import Sweep
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "sweep.py"
 GRID = {

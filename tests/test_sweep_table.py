@@ -4,12 +4,12 @@ import json
 import pytest
 import yaml
 
-from ecg_hf.scaling.runs import RunTable
-from ecg_hf.sweeps import amounts
-from ecg_hf.sweeps.grid import read_grid
-from ecg_hf.sweeps.sweep import Sweep
-from ecg_hf.sweeps.table import write_table
-from ecg_hf.sweeps.training_job import _asked
+from ecg_hf.scaling.sweep import amounts
+from ecg_hf.scaling.sweep.grid import read_grid
+from ecg_hf.scaling.sweep.sweep import Sweep
+from ecg_hf.scaling.sweep.table import write_table
+from ecg_hf.scaling.sweep.training_job import _asked
+from ecg_hf.scaling.table.run_table import RunTable
 
 GRID = {
     "arguments": {
