@@ -21,7 +21,7 @@ from tqdm import tqdm
 from ecg_hf.corpora.loading import open_corpus
 from ecg_hf.data.built import BuiltCorpus
 from ecg_hf.data.shards import Recipe, build_shards, shard_files, write_manifest
-from ecg_hf.dataset_cards import dataset_card
+from ecg_hf.hub.dataset_cards import dataset_card
 from ecg_hf.training.recipes import parse_fields
 
 POLL_S = 0.5

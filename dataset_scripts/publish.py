@@ -7,7 +7,7 @@ python dataset_scripts/publish.py OUT ORG/NAME --to_folder FOLDER
 import argparse
 from pathlib import Path
 
-from ecg_hf.publishing import publish_corpus
+from ecg_hf.hub.publishing import publish_corpus
 
 
 def main() -> None:

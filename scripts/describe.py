@@ -6,7 +6,7 @@ python scripts/describe.py
 from pathlib import Path
 
 from ecg_hf import PAIRS
-from ecg_hf.descriptions import describe_pair
+from ecg_hf.hub.architecture_pages import describe_pair
 
 FOLDER = Path(__file__).parents[1] / "model_cards"
 

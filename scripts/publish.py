@@ -27,7 +27,7 @@ class PublishingArguments:
 def main() -> None:
     """Reads the command line, publishes, and says where."""
     arguments = parse_arguments(PublishingArguments, sys.argv[1:])
-    from ecg_hf.publishing import publish
+    from ecg_hf.hub.publishing import publish
 
     address = publish(
         Path(arguments.folder),

@@ -20,7 +20,7 @@ def hub():
     import huggingface_hub
     from hub_server import HubServer
 
-    from ecg_hf import publishing
+    from ecg_hf.hub import publishing
 
     with HubServer() as server, pytest.MonkeyPatch.context() as patch:
         patch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)

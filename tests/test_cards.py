@@ -13,8 +13,8 @@ from huggingface_hub import ModelCard
 from run_folders import CONTRACT, CORPUS, RUN, make_results, score, write, write_finetuned, write_run
 from safetensors.torch import save_file
 
-from ecg_hf.cards import model_card
 from ecg_hf.errors import EcgAccessError, EcgCheckpointError, EcgFormatError, EcgIntegrityError
+from ecg_hf.hub.model_cards import model_card
 
 SIZE = {"num_records": 5000, "num_patients": 4000}
 

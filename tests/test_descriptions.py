@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from ecg_hf import PAIRS
-from ecg_hf.descriptions import describe_pair
+from ecg_hf.hub.architecture_pages import describe_pair
 from ecg_hf.models.config import EcgConfig
 
 FOLDER = Path(__file__).parents[1] / "model_cards"

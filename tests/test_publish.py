@@ -18,8 +18,8 @@ from run_folders import CORPUS, RUN, make_results, write, write_finetuned, write
 
 from ecg_hf import PAIRS
 from ecg_hf.errors import EcgAccessError, EcgCheckpointError, EcgIntegrityError
+from ecg_hf.hub.publishing import publish
 from ecg_hf.models.classification import CLASSIFIERS
-from ecg_hf.publishing import publish
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
 
 # huggingface_hub 2.4 sends LFS files through an argument that httpx deprecates.

@@ -14,9 +14,9 @@ from huggingface_hub import DatasetCard
 from ecg_hf.corpora.loading import open_corpus
 from ecg_hf.data.built import BuiltCorpus
 from ecg_hf.data.shards import Recipe, build_shards, write_manifest
-from ecg_hf.dataset_cards import dataset_card, hub_licence, require_shareable
 from ecg_hf.errors import EcgAccessError, EcgIntegrityError
-from ecg_hf.publishing import publish_corpus
+from ecg_hf.hub.dataset_cards import dataset_card, hub_licence, require_shareable
+from ecg_hf.hub.publishing import publish_corpus
 from ecg_hf.registry import CORPORA, load
 from ecg_hf.signals.row import row_to_signal
 

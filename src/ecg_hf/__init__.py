@@ -11,9 +11,9 @@ from ecg_hf.errors import EcgError
 from ecg_hf.evaluation.arguments import FinetuningArguments
 from ecg_hf.evaluation.finetune import finetune
 from ecg_hf.evaluation.metrics import Score, evaluate_predictions
+from ecg_hf.hub.publishing import publish
 from ecg_hf.models.classification import CLASSIFIERS
 from ecg_hf.models.pairs import PAIRS
-from ecg_hf.publishing import publish
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
 from ecg_hf.signals.record import LEADS, Record
 from ecg_hf.signals.row import row_to_signal

@@ -12,7 +12,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, StrictUndefined, Undefined
 
-from ecg_hf.lineage import Lineage, read_lineage
+from ecg_hf.hub.lineage import Lineage, read_lineage
 from ecg_hf.registry import BACKBONES, OBJECTIVES, load
 
 HUB_LICENCES = {

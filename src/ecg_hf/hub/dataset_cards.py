@@ -5,9 +5,9 @@ from importlib.resources import files
 from huggingface_hub import DatasetCard, DatasetCardData
 from jinja2 import Environment, StrictUndefined
 
-from ecg_hf.cards import HUB_LICENCES, inline, recorded
 from ecg_hf.data.built import BuiltCorpus
 from ecg_hf.errors import EcgAccessError
+from ecg_hf.hub.model_cards import HUB_LICENCES, inline, recorded
 
 # What the Hub calls licences that have another name elsewhere.
 LICENCES = {"odc-by-1.0": "odc-by", "odbl-1.0": "odbl"}

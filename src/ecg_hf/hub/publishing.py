@@ -9,12 +9,12 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 
-from ecg_hf.cards import render_card
 from ecg_hf.data.built import BuiltCorpus
 from ecg_hf.data.shards import MANIFEST
-from ecg_hf.dataset_cards import dataset_card, require_shareable
 from ecg_hf.errors import EcgAccessError, EcgIntegrityError
-from ecg_hf.lineage import WEIGHTS, Lineage, read_lineage
+from ecg_hf.hub.dataset_cards import dataset_card, require_shareable
+from ecg_hf.hub.lineage import WEIGHTS, Lineage, read_lineage
+from ecg_hf.hub.model_cards import render_card
 from ecg_hf.output.files import sha256_of
 
 
