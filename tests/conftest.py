@@ -18,9 +18,9 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 def hub():
     """A Hub of our own, to which publishing goes as long as a module's tests run."""
     import huggingface_hub
-    from hub_server import HubServer
 
     from ecg_hf.hub import publishing
+    from hub_server import HubServer
 
     with HubServer() as server, pytest.MonkeyPatch.context() as patch:
         patch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)

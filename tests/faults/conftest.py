@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+# for the processes that the tests start
+HELPERS = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "support")]
+sys.path[:0] = HELPERS
+os.environ["PYTHONPATH"] = os.pathsep.join([*HELPERS, os.environ.get("PYTHONPATH", "")])
 
 HEAD = """# Faults injected into training, and what became of them
 

@@ -16,7 +16,9 @@ from pathlib import Path
 from children import same_run
 from mixture import build_mixture
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "pretrain.py"
+from places import ROOT
+
+SCRIPT = ROOT / "scripts" / "pretrain.py"
 RUN = {
     "pair": "s4-jepa",
     "size": "20k",

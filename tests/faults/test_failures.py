@@ -4,14 +4,14 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from children import STEPS, Fault, arguments_for, messages, run, same_run
 
 from ecg_hf.training.checkpoints.folder import checkpoints_of, verify
+from places import ROOT
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "pretrain.py"
+SCRIPT = ROOT / "scripts" / "pretrain.py"
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from skips import ABSTENTIONS, audit
 
 
 class _Audit:
@@ -22,6 +21,8 @@ class _Audit:
 
     def pytest_sessionfinish(self, session):
         if self.whole and not session.shouldstop:
+            from skips import ABSTENTIONS, audit
+
             self.faults = audit(self.messages, ABSTENTIONS)
         if self.faults:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED

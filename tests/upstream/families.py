@@ -5,11 +5,11 @@ from contextlib import contextmanager
 from typing import ClassVar
 
 import torch
-from test_pairs import make_config
 from transformers.models.auto import modeling_auto
 
 from ecg_hf import CLASSIFIERS, PAIRS
 from ecg_hf.registry import BACKBONES, load
+from tiny_models import make_config
 
 NUM_SAMPLES = 300
 # Where a config has such a field, something smaller than its smallest size.

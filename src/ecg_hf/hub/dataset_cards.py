@@ -23,7 +23,7 @@ def dataset_card(corpus: BuiltCorpus, repo_id: str) -> DatasetCard:
     """
     environment = Environment(undefined=StrictUndefined, finalize=inline, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(known=recorded, megabytes=lambda size: f"{size / 1e6:,.1f} MB")
-    template = environment.from_string(files("ecg_hf").joinpath("dataset_card.md").read_text(encoding="utf-8"))
+    template = environment.from_string(files("ecg_hf.hub").joinpath("dataset_card.md").read_text(encoding="utf-8"))
     text = template.render(repo_id=repo_id, title=repo_id.split("/")[-1], **corpus.manifest)
     return DatasetCard(f"---\n{card_metadata(corpus).to_yaml()}\n---\n\n{text}\n")
 

@@ -67,7 +67,7 @@ def render_card(lineage: Lineage, repo_id: str, *, licence: str, licence_link: s
         json=json.dumps, known=recorded, decimal=_decimal, interval=_interval, score=_score, metric_name=_metric_name
     )
     cited = lineage.sources + [corpus for result in lineage.results for corpus in result["provenance"]["corpora"]]
-    template = environment.from_string(files("ecg_hf").joinpath("model_card.md").read_text(encoding="utf-8"))
+    template = environment.from_string(files("ecg_hf.hub").joinpath("model_card.md").read_text(encoding="utf-8"))
     backbone, _, objective = lineage.run["pair"].partition("-")
     kinds = [load(BACKBONES, backbone)] + ([load(OBJECTIVES, objective)] if objective else [])
     text = template.render(

@@ -129,5 +129,10 @@ class PretrainingArguments:
 
 
 def check_fraction(fraction: float) -> None:
+    """Checks a fraction of the patients.
+
+    Raises:
+        ValueError: If it is not above 0 and at most 1.
+    """
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction must be above 0 and at most 1, got {fraction}")

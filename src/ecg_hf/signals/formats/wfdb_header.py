@@ -15,8 +15,8 @@ _MAX_BYTES, _MAX_LINES = 1 << 20, 4096
 _FORMATS = (16, 24, 32, 61, 80, 212)
 _MATLAB_ENCODINGS = [(16, 24), (32, 24), (80, 24)]  # formats of MATLAB 4 matrices, after a preamble of 24 bytes
 _RARE = (
-    "wfdb-python reads such records (single segments: through ecg_hf.signals.formats.rare_wfdb); or convert it to one segment "
-    "of format 16"
+    "wfdb-python reads such records (single segments: through ecg_hf.signals.formats.rare_wfdb); or convert it to one "
+    "segment of format 16"
 )
 
 _FLOAT = r"[0-9]{1,15}(?:\.[0-9]{0,30})?(?:[eE][+-]?[0-9]{1,3})?"
