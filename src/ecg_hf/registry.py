@@ -1,4 +1,4 @@
-"""Everything the library knows by name: one line per backbone, objective, corpus, task and file format."""
+"""Everything the library knows by name: one line per backbone, objective."""
 
 from importlib import import_module
 from typing import Any
@@ -73,12 +73,6 @@ TASKS = {
     "sph": "ecg_hf.tasks.sph:SPH",
     "synthetic": "ecg_hf.tasks.synthetic:SYNTHETIC",
     "zzu_pecg": "ecg_hf.tasks.zzu_pecg:ZZU_PECG",
-}
-
-FORMATS = {
-    "csv": "ecg_hf.signals.formats.csv:decode",
-    "wfdb": "ecg_hf.signals.formats.wfdb:decode",
-    "rare_wfdb": "ecg_hf.signals.formats.rare_wfdb:decode",
 }
 
 

@@ -16,7 +16,7 @@ from ecg_hf.corpora import examples as module
 from ecg_hf.corpora.base import CorpusConfig, EcgCorpus
 from ecg_hf.corpora.index import Entry, check_index, encode_row, parse_table
 from ecg_hf.corpora.loading import load_corpus, register_corpora
-from ecg_hf.corpora.roots.open import MissingFileError
+from ecg_hf.corpora.roots.base import MissingFileError
 from ecg_hf.errors import EcgAccessError, EcgFormatError, EcgIntegrityError, EcgLeadError
 from ecg_hf.registry import CORPORA, load
 from ecg_hf.signals.record import LEADS, MISSING, Record

@@ -12,7 +12,7 @@ from scipy.io import loadmat
 
 from ecg_hf.corpora.demographics import parse_age, parse_codes, parse_comments, parse_sex
 from ecg_hf.corpora.loading import load_corpus, open_corpus
-from ecg_hf.corpora.roots.open import MissingFileError
+from ecg_hf.corpora.roots.base import MissingFileError
 from ecg_hf.corpora.sources.challenge.cohort import COHORTS, ODD, canonical_id, cohort_of, deal_splits
 from ecg_hf.corpora.sources.challenge.ecg_arrhythmia import ECGArrhythmia
 from ecg_hf.corpora.sources.challenge.ningbo import Ningbo

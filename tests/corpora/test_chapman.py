@@ -8,7 +8,7 @@ import pytest
 from scipy.io import loadmat
 
 from ecg_hf.corpora.loading import load_corpus, open_corpus
-from ecg_hf.corpora.roots.open import MissingFileError
+from ecg_hf.corpora.roots.base import MissingFileError
 from ecg_hf.corpora.sources.challenge.cohort import deal_splits
 from ecg_hf.corpora.sources.challenge.snomed import ACRONYMS
 from ecg_hf.corpora.sources.chapman import (

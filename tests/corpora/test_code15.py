@@ -15,7 +15,8 @@ from counting_file import Counting
 from ecg_hf.corpora.examples import write_table
 from ecg_hf.corpora.index import check_index
 from ecg_hf.corpora.loading import load_corpus
-from ecg_hf.corpora.roots.open import FolderRoot, MissingFileError
+from ecg_hf.corpora.roots.base import MissingFileError
+from ecg_hf.corpora.roots.folder import FolderRoot
 from ecg_hf.corpora.sources.code.code15 import COLUMNS, FINDINGS, Code15, Part, parse_entry, parse_labels
 from ecg_hf.corpora.sources.code.tracings import EmptyTracingError, example_tracing, without_padding
 from ecg_hf.errors import EcgAccessError, EcgError, EcgFormatError, EcgIntegrityError, EcgLeadError

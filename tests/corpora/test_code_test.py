@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from ecg_hf.corpora.index import check_index
-from ecg_hf.corpora.roots.open import FolderRoot, MissingFileError
+from ecg_hf.corpora.roots.base import MissingFileError
+from ecg_hf.corpora.roots.folder import FolderRoot
 from ecg_hf.corpora.sources.code.code15 import Code15
 from ecg_hf.corpora.sources.code.code_test import FINDINGS, RATERS, CodeTest, rater_path, read_annotations
 from ecg_hf.corpora.sources.code.tracings import DATASET, write_arrays

@@ -9,7 +9,7 @@ import pytest
 from scipy.io import loadmat, savemat
 
 from ecg_hf.corpora.loading import load_corpus, open_corpus
-from ecg_hf.corpora.roots.open import MissingFileError
+from ecg_hf.corpora.roots.base import MissingFileError
 from ecg_hf.corpora.sources.challenge.cpsc2018 import COLUMNS, CPSC2018, REFERENCE, parse_reference
 from ecg_hf.corpora.sources.challenge.record_tree import STYLES, write_matlab_record
 from ecg_hf.corpora.sources.challenge.snomed import CPSC, FIRST_RELEASE

@@ -14,7 +14,7 @@ from counting_file import Counting
 from ecg_hf.corpora.examples import write_table
 from ecg_hf.corpora.index import Entry
 from ecg_hf.corpora.loading import load_corpus
-from ecg_hf.corpora.roots.open import MissingFileError
+from ecg_hf.corpora.roots.base import MissingFileError
 from ecg_hf.corpora.sources.echonext import COLUMNS, FLAGS, EchoNext, check_order, parse_entry
 from ecg_hf.errors import EcgAccessError, EcgError, EcgFormatError, EcgIntegrityError
 from ecg_hf.signals.formats.npy import NpyFile

@@ -8,7 +8,8 @@ import datasets
 import numpy as np
 import pytest
 
-from ecg_hf.corpora.roots.open import FolderRoot, MissingFileError
+from ecg_hf.corpora.roots.base import MissingFileError
+from ecg_hf.corpora.roots.folder import FolderRoot
 from ecg_hf.corpora.sources.heedb.example import write_matrix
 from ecg_hf.corpora.sources.heedb.heedb import HEEDB, split_of
 from ecg_hf.corpora.sources.heedb.tables import parse_age, parse_codes, partition_of, split_path

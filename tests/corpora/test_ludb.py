@@ -9,7 +9,8 @@ import pytest
 
 from ecg_hf.corpora.index import check_index
 from ecg_hf.corpora.loading import load_corpus, register_corpora
-from ecg_hf.corpora.roots.open import FolderRoot, MissingFileError
+from ecg_hf.corpora.roots.base import MissingFileError
+from ecg_hf.corpora.roots.folder import FolderRoot
 from ecg_hf.corpora.sources.ludb import LUDB, parse_entry
 from ecg_hf.errors import EcgError, EcgFormatError, EcgIntegrityError, EcgLeadError
 from ecg_hf.signals.quality import quality_flags

@@ -14,7 +14,8 @@ import pytest
 from counting_file import Counting
 from ecg_hf.corpora.examples import example_samples, write_table, write_wfdb
 from ecg_hf.corpora.loading import load_corpus, open_corpus, register_corpora
-from ecg_hf.corpora.roots.open import FolderRoot, MissingFileError
+from ecg_hf.corpora.roots.base import MissingFileError
+from ecg_hf.corpora.roots.folder import FolderRoot
 from ecg_hf.corpora.sources.own.csv import Csv
 from ecg_hf.corpora.sources.own.hdf5 import Hdf5
 from ecg_hf.corpora.sources.own.label_table import flag_columns, parse_labels, read_table

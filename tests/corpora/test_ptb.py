@@ -9,7 +9,8 @@ import pytest
 
 from ecg_hf.corpora.index import check_index
 from ecg_hf.corpora.loading import load_corpus, register_corpora
-from ecg_hf.corpora.roots.open import FolderRoot, MissingFileError
+from ecg_hf.corpora.roots.base import MissingFileError
+from ecg_hf.corpora.roots.folder import FolderRoot
 from ecg_hf.corpora.sources.ptb import FIELDS, PTB, REASONS, parse_labels, parse_path, parse_summary
 from ecg_hf.errors import EcgFormatError, EcgIntegrityError, EcgLeadError, EcgUnitsError
 from ecg_hf.signals.record import FRANK_LEADS, LEADS, LIMB_LEADS

@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader
 from ecg_hf.corpora import examples as corpus_module
 from ecg_hf.corpora.examples import write_table
 from ecg_hf.corpora.loading import load_corpus, register_corpora
-from ecg_hf.corpora.roots.open import FolderRoot, MissingFileError
+from ecg_hf.corpora.roots.base import MissingFileError
+from ecg_hf.corpora.roots.folder import FolderRoot
 from ecg_hf.corpora.sources.ptbxl import (
     COLUMNS,
     PTBXL,

@@ -8,8 +8,11 @@ import pytest
 
 from ecg_hf.corpora.roots import open as module
 from ecg_hf.corpora.roots import server as server_module
-from ecg_hf.corpora.roots.base import is_html
-from ecg_hf.corpora.roots.open import CorpusRoot, FolderRoot, MissingFileError, ServerRoot, ZipRoot, open_root
+from ecg_hf.corpora.roots.archive import ZipRoot
+from ecg_hf.corpora.roots.base import CorpusRoot, MissingFileError, is_html
+from ecg_hf.corpora.roots.folder import FolderRoot
+from ecg_hf.corpora.roots.open import open_root
+from ecg_hf.corpora.roots.server import ServerRoot
 from ecg_hf.errors import EcgAccessError, EcgError, EcgFormatError, EcgIntegrityError
 from file_server import serve
 

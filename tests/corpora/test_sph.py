@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from ecg_hf.corpora.index import check_index
-from ecg_hf.corpora.roots.open import FolderRoot, MissingFileError
+from ecg_hf.corpora.roots.base import MissingFileError
+from ecg_hf.corpora.roots.folder import FolderRoot
 from ecg_hf.corpora.sources.sph import (
     COLUMNS,
     MODIFIERS,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ecg_hf.corpora.examples import example_samples
-from ecg_hf.corpora.roots.open import FolderRoot
+from ecg_hf.corpora.roots.folder import FolderRoot
 from ecg_hf.corpora.verification.checksums import Checksums, check_files, parse_list
 from ecg_hf.corpora.verification.ledger import LedgerEntry, find_pairs, read_ledger, write_ledger
 from ecg_hf.corpora.verification.report import render_report

@@ -8,7 +8,7 @@ import datasets
 import numpy as np
 import pytest
 
-from ecg_hf.corpora.roots.open import MissingFileError
+from ecg_hf.corpora.roots.base import MissingFileError
 from ecg_hf.corpora.sources.zzu.codes import (
     CODES,
     DISEASES,

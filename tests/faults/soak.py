@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 from children import same_run
-from mixture import build_mixture
 
+from mixture import build_mixture
 from places import ROOT
 
 SCRIPT = ROOT / "scripts" / "pretrain.py"

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from ecg_hf.corpora.index import Entry
-from ecg_hf.corpora.roots.open import CorpusRoot
+from ecg_hf.corpora.roots.base import CorpusRoot
 from ecg_hf.corpora.sources.synthetic import Synthetic
 
 

@@ -1,21 +1,20 @@
 """What every corpus promises: facts, rows of one schema, splits disjoint by patient."""
 
-import hashlib
-import inspect
 import logging
-import sys
-import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import datasets
 from datasets.exceptions import DatasetGenerationError
 
+from ecg_hf.corpora.code_hash import code_hash, sha256_of_texts
 from ecg_hf.corpora.index import SPLITS, Entry, check_index, encode_row
-from ecg_hf.corpora.roots.open import CorpusRoot, MissingFileError, open_root
+from ecg_hf.corpora.roots.base import CorpusRoot, MissingFileError
+from ecg_hf.corpora.roots.empty import EmptyRoot
+from ecg_hf.corpora.roots.open import open_root
 from ecg_hf.errors import EcgAccessError, EcgError, EcgIntegrityError
 from ecg_hf.signals.record import Record
 from ecg_hf.signals.row import row_features
@@ -34,6 +33,33 @@ class CorpusConfig(datasets.BuilderConfig):  # type: ignore[misc]
     """
 
     allow_missing: bool = False
+
+
+class Corpus(Protocol):
+    """A source of ECGs as training and evaluation see it: a builder of raw records, or a built corpus."""
+
+    @property
+    def dataset_name(self) -> str:
+        """Name in the registry."""
+
+    @property
+    def unit(self) -> str:
+        """Unit of the signals; only "mV" is a voltage."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a card or a manifest must say of the corpus."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 that is the same for the same data anywhere."""
+
+    @property
+    def label_sets(self) -> dict[str, tuple[str, ...]]:
+        """The names in each label set, in order."""
+
+    def as_dataset(self, split: str | None = None) -> Any:
+        """Returns the rows of a split, or of all splits as a dict."""
 
 
 class EcgCorpus(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
@@ -77,15 +103,15 @@ class EcgCorpus(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
         self._missing: dict[str, str] = {}
         super().__init__(*args, **kwargs)
 
-    def read_index(self, root: CorpusRoot | None) -> list[Entry]:
+    def read_index(self, root: CorpusRoot) -> list[Entry]:
         """Lists the records, in the corpus' own order, reading no signal.
 
         Args:
-            root: Where the corpus is; None if it needs no data.
+            root: Where the corpus is.
         """
         raise NotImplementedError
 
-    def read_record(self, root: CorpusRoot | None, entry: Entry) -> Record:
+    def read_record(self, root: CorpusRoot, entry: Entry) -> Record:
         """Reads and decodes one record."""
         raise NotImplementedError
 
@@ -121,7 +147,7 @@ class EcgCorpus(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
         # datasets would name the folder by the arguments alone and so serve changed data or code from an old cache
         if self.config.data_dir is not None or not self.needs_data_dir:
             self._entries()
-            self.hash = _sha256([self._code, self._fingerprint, self._stamps])
+            self.hash = sha256_of_texts([self._code, self._fingerprint, self._stamps])
         return str(super()._build_cache_dir())
 
     @property
@@ -162,10 +188,10 @@ class EcgCorpus(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
         return index
 
     @property
-    def root(self) -> CorpusRoot | None:
-        """Where the files are; None for a corpus that needs none."""
+    def root(self) -> CorpusRoot:
+        """Where the files are."""
         self._entries()
-        return self._root
+        return self._place()
 
     @property
     def missing(self) -> dict[str, str]:
@@ -175,7 +201,7 @@ class EcgCorpus(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
 
     def read(self, entry: Entry) -> Record:
         """Reads and decodes one record of the index."""
-        return self.read_record(self._root, entry)
+        return self.read_record(self._place(), entry)
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         return [
@@ -195,7 +221,7 @@ class EcgCorpus(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
                 logger.warning("left out record %s: %s", entry.record_id, error)
                 continue
             except EcgError as error:
-                raise type(error)(f"record {entry.record_id} of {self._root or self.name}: {error}") from error
+                raise type(error)(f"record {entry.record_id} of {self._root}: {error}") from error
             yield entry.record_id, row
 
     def _prepare_split_single(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
@@ -210,9 +236,8 @@ class EcgCorpus(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
     def _entries(self) -> dict[str, list[Entry]]:
         """The index by split, read once in each process and equal in all."""
         if self._index is None:
-            self._root = self._root or self._open()
-            entries = self.read_index(self._root)
-            fingerprint = _sha256(map(repr, map(attrgetter(*(field.name for field in fields(Entry))), entries)))
+            entries = self.read_index(self._place())
+            fingerprint = sha256_of_texts(map(repr, map(attrgetter(*(field.name for field in fields(Entry))), entries)))
             if not self._fingerprint:
                 check_index(entries, self.label_sets, patient_level=self.patient_level)
                 self._fingerprint = fingerprint
@@ -223,11 +248,16 @@ class EcgCorpus(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
             self._index = {split: [entry for entry in kept if entry.split == split] for split in SPLITS}
         return self._index
 
-    def _open(self) -> CorpusRoot | None:
+    def _place(self) -> CorpusRoot:
+        if self._root is None:
+            self._root = self._open()
+        return self._root
+
+    def _open(self) -> CorpusRoot:
         if not self.needs_data_dir:
             if self.config.data_dir is not None:
                 raise ValueError(f"{self.name} is computed, not read; leave out data_dir={self.config.data_dir!r}")
-            return None
+            return EmptyRoot(self.name)
         if self.config.data_dir is None:
             raise EcgAccessError(
                 f"{self.name} is not downloaded for you ({self.access} access, see {self.homepage}); "
@@ -237,11 +267,11 @@ class EcgCorpus(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
 
     def _survey(self, entries: Sequence[Entry]) -> None:
         """Notes which files are missing and the state of the others; a server cannot be asked."""
-        root = self._root
-        if root is None or not root.stamps_are_cheap:
+        root = self._place()
+        if not root.stamps_are_cheap:
             return
         stamps = {path: root.stamp(path) for entry in entries for path in self.record_files(entry)}
-        self._stamps = _sha256(map(repr, stamps.items()))
+        self._stamps = sha256_of_texts(map(repr, stamps.items()))
         for entry in entries:
             for path in self.record_files(entry):
                 if stamps[path] is None:
@@ -259,27 +289,3 @@ def _own_fields(config: Any) -> dict[str, Any]:
 def shard_spans(num_records: int) -> list[tuple[int, int]]:
     """Cuts `num_records` into (start, stop) of at most `SHARD_SIZE` each."""
     return [(start, min(start + SHARD_SIZE, num_records)) for start in range(0, num_records, SHARD_SIZE)]
-
-
-def code_hash(modules: Iterable[str]) -> str:
-    """Hashes the source of modules, given by name, and of all of the library that these draw on."""
-    sources: dict[str, str] = {}
-    names = list(modules)
-    while names:
-        module = sys.modules[names.pop()]
-        if module.__name__ in sources:
-            continue
-        try:
-            sources[module.__name__] = inspect.getsource(module)
-        except (TypeError, OSError):
-            return uuid.uuid4().hex  # typed at a prompt: no source to compare, so never served from a cache
-        origins = {str(getattr(value, "__module__", "")) for value in vars(module).values()}
-        names += [name for name in origins if name.startswith("ecg_hf.")]
-    return _sha256(sources[name] for name in sorted(sources))
-
-
-def _sha256(texts: Iterable[str]) -> str:
-    digest = hashlib.sha256()
-    for text in texts:
-        digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
-    return digest.hexdigest()

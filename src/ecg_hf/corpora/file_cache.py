@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from typing import BinaryIO, Generic, Protocol, TypeVar
 
-from ecg_hf.corpora.roots.open import CorpusRoot
+from ecg_hf.corpora.roots.base import CorpusRoot
 
 
 class _Closable(Protocol):

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from ecg_hf.corpora.roots.open import CorpusRoot
+from ecg_hf.corpora.roots.base import CorpusRoot
 from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.signals.formats.wfdb import parse_header
 from ecg_hf.signals.formats.wfdb_header import Header
 
 
-def read_files(root: CorpusRoot | None, paths: Sequence[str], record_name: str) -> tuple[Header, dict[str, bytes]]:
+def read_files(root: CorpusRoot, paths: Sequence[str], record_name: str) -> tuple[Header, dict[str, bytes]]:
     """Reads a header and its signal files.
 
     Args:
@@ -23,7 +23,6 @@ def read_files(root: CorpusRoot | None, paths: Sequence[str], record_name: str) 
         EcgIntegrityError: If the header names other files.
         EcgError: If a file is missing or the header cannot be read.
     """
-    assert root is not None
     header_file, *signal_files = paths
     header = parse_header(root.read(header_file), record_name)
     names = tuple(path.rpartition("/")[2] for path in signal_files)

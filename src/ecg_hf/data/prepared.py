@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg_hf.corpora.base import EcgCorpus, code_hash
+from ecg_hf.corpora.base import EcgCorpus
+from ecg_hf.corpora.code_hash import code_hash
 from ecg_hf.data.columns import Column
 from ecg_hf.data.split import Split, check_unit
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor

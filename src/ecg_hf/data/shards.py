@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg_hf.corpora.base import EcgCorpus, code_hash
+from ecg_hf.corpora.base import EcgCorpus
+from ecg_hf.corpora.code_hash import code_hash
 from ecg_hf.corpora.index import Entry, encode_row
 from ecg_hf.data.random_streams import Purpose, random_words
 from ecg_hf.data.shard_file import check_shard, describe_file, write_shard

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg_hf.corpora.base import EcgCorpus
-from ecg_hf.data.built import BuiltCorpus, BuiltSplit
-from ecg_hf.data.prepared import PreparedSplit
+from ecg_hf.corpora.base import Corpus
+from ecg_hf.data.opening import open_split
 from ecg_hf.data.split import Split, count_labels, require_disjoint
 from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
@@ -95,7 +94,7 @@ def find_scale(values: NDArray[np.float32], task: Task) -> Scale | None:
     return Scale(low, high, mean, std)
 
 
-def resolve_labels(task: Task, corpora: Sequence[EcgCorpus | BuiltCorpus], train: Sequence[Split]) -> Task:
+def resolve_labels(task: Task, corpora: Sequence[Corpus], train: Sequence[Split]) -> Task:
     """Finds the outputs of a task whose vocabulary is a rule; another task is returned as it is.
 
     Args:
@@ -167,7 +166,7 @@ def labelled_split(records: Split, task: Task, unlabelled: str, scale: Scale | N
 
 
 def read_splits(
-    corpus: EcgCorpus | BuiltCorpus, task: Task, extractor: EcgFeatureExtractor, unlabelled: str | None = None
+    corpus: Corpus, task: Task, extractor: EcgFeatureExtractor, unlabelled: str | None = None
 ) -> tuple[Task, dict[str, LabelledSplit], dict[str, Any]]:
     """Reads the splits of a task.
 
@@ -183,7 +182,7 @@ def read_splits(
     Raises:
         EcgIntegrityError: If a split has no record or the rules find no output.
     """
-    records = {name: asked_for(_open(corpus, name, extractor), task) for name in task.splits}
+    records = {name: asked_for(open_split(corpus, name, extractor), task) for name in task.splits}
     train = records[task.splits[0]]
     for name in task.splits[1:]:
         require_disjoint(train, records[name])
@@ -193,13 +192,6 @@ def read_splits(
         name: labelled_split(found, task, unlabelled or task.unlabelled, scale) for name, found in records.items()
     }
     return task, splits, {} if scale is None else scale.as_dict(task.labels)
-
-
-def _open(corpus: EcgCorpus | BuiltCorpus, name: str, extractor: EcgFeatureExtractor) -> Split:
-    length = extractor.num_samples or 0
-    if isinstance(corpus, BuiltCorpus):
-        return BuiltSplit(corpus, name, extractor, length)
-    return PreparedSplit(corpus, name, extractor, length)
 
 
 def require_both_classes(split: LabelledSplit, task: Task) -> None:

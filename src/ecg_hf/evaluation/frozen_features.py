@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ecg_hf.corpora.base import code_hash
+from ecg_hf.corpora.code_hash import code_hash
 from ecg_hf.data.batches import tile_batches
 from ecg_hf.data.split import Split
 from ecg_hf.evaluation.feature_store import NAME_LENGTH, drop_unused, open_values, write_values

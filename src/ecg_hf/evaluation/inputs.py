@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from transformers import AutoFeatureExtractor
 
-from ecg_hf.corpora.base import EcgCorpus
+from ecg_hf.corpora.base import Corpus
 from ecg_hf.corpora.loading import open_corpus
 from ecg_hf.data.built import BuiltCorpus, is_built
 from ecg_hf.errors import EcgIntegrityError
@@ -39,7 +39,7 @@ def read_contract(model: str) -> EcgFeatureExtractor:
     return extractor
 
 
-def open_task_corpus(arguments: FinetuningArguments, task: Task) -> EcgCorpus | BuiltCorpus:
+def open_task_corpus(arguments: FinetuningArguments, task: Task) -> Corpus:
     """Opens the corpus that a task asks about: its raw data, or the folder where it was built.
 
     Raises:

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 from transformers import set_seed
 
-from ecg_hf.corpora.base import EcgCorpus
+from ecg_hf.corpora.base import Corpus
 from ecg_hf.corpora.loading import open_corpus
 from ecg_hf.data.batches import MixedCrops
-from ecg_hf.data.built import BuiltCorpus, BuiltSplit
-from ecg_hf.data.prepared import PreparedSplit
+from ecg_hf.data.built import BuiltCorpus
+from ecg_hf.data.opening import open_split
 from ecg_hf.data.split import Split, require_disjoint
 from ecg_hf.data.targets import choose_labels, resolve_labels, share_of_patients
 from ecg_hf.models.pairs import PAIRS, Pair
@@ -63,7 +63,7 @@ class OpenRun(NamedTuple):
 
     trainer: Pretrainer
     extractor: EcgFeatureExtractor
-    corpora: list[EcgCorpus | BuiltCorpus]
+    corpora: list[Corpus]
     validation: list[Split]
 
     def weights(self) -> list[float]:
@@ -134,19 +134,11 @@ def make_extractor(arguments: PretrainingArguments) -> EcgFeatureExtractor:
     )
 
 
-def open_splits(corpus: EcgCorpus | BuiltCorpus, extractor: EcgFeatureExtractor) -> tuple[Split, Split]:
+def open_splits(corpus: Corpus, extractor: EcgFeatureExtractor) -> tuple[Split, Split]:
     """Opens what is trained and what is validated on, and checks that they share no patient."""
     train, validation = (open_split(corpus, split, extractor) for split in SPLITS)
     require_disjoint(train, validation)
     return train, validation
-
-
-def open_split(corpus: EcgCorpus | BuiltCorpus, split: str, extractor: EcgFeatureExtractor) -> Split:
-    """Opens a split of a corpus under an input contract, with the records that are long enough for its crops."""
-    length = extractor.num_samples or 0
-    if isinstance(corpus, BuiltCorpus):
-        return BuiltSplit(corpus, split, extractor, length)
-    return PreparedSplit(corpus, split, extractor, length)
 
 
 def choose_share(split: Split, arguments: PretrainingArguments) -> Split:
@@ -175,7 +167,7 @@ def make_crops(arguments: PretrainingArguments, train: Sequence[Split], task: Ta
     )
 
 
-def open_corpora(arguments: PretrainingArguments) -> list[EcgCorpus | BuiltCorpus]:
+def open_corpora(arguments: PretrainingArguments) -> list[Corpus]:
     """Opens the corpora of a run: registered ones, each with its config and its data, and folders of built ones.
 
     Raises:

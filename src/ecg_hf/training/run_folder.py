@@ -11,8 +11,7 @@ from typing import Any
 from safetensors import SafetensorError
 from transformers.utils.hub import cached_file
 
-from ecg_hf.corpora.base import EcgCorpus
-from ecg_hf.data.built import BuiltCorpus
+from ecg_hf.corpora.base import Corpus
 from ecg_hf.data.split import Split
 from ecg_hf.errors import EcgCheckpointError
 from ecg_hf.output.files import partial_folder, read_json, replace_folder, write_json
@@ -32,7 +31,7 @@ def describe_code() -> dict[str, Any]:
     }
 
 
-def describe_corpus(corpus: EcgCorpus | BuiltCorpus, splits: Sequence[Split], weight: float = 1.0) -> dict[str, Any]:
+def describe_corpus(corpus: Corpus, splits: Sequence[Split], weight: float = 1.0) -> dict[str, Any]:
     """Says what a card must know of a corpus that a model saw: source, licence, access, counts, fingerprint.
 
     Args:

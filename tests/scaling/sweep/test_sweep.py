@@ -130,8 +130,9 @@ def test_a_row_says_what_was_trained_and_on_how_much(whole):
 def test_the_loss_in_distribution_is_that_of_patients_never_trained_on(whole):
     from transformers import AutoModelForPreTraining
 
+    from ecg_hf.data.opening import open_split
     from ecg_hf.scaling.sweep.evaluations.in_distribution import _by_patient, tiles_of_patients
-    from ecg_hf.training.pretrain import make_extractor, open_corpora, open_split
+    from ecg_hf.training.pretrain import make_extractor, open_corpora
 
     (row,) = [row for row in rows_of(whole.folder) if row["run_id"] == MASKED and row["eval_id"] == "id"]
     arguments = next(iter(whole.jobs().values())).arguments
@@ -299,9 +300,10 @@ def test_batch_norms_do_not_favour_a_backbone_without_them(tmp_path):
     """A run leaves statistics of whole signals in its model, which are not those that its own loss is made with."""
     from transformers import AutoModelForPreTraining
 
+    from ecg_hf.data.opening import open_split
     from ecg_hf.scaling.sweep.evaluations.in_distribution import tiles_of_patients
     from ecg_hf.training.batch_norms import regather
-    from ecg_hf.training.pretrain import make_crops, make_extractor, open_corpora, open_split
+    from ecg_hf.training.pretrain import make_crops, make_extractor, open_corpora
 
     grid = only("masked", families={"resnet": {}}, evaluations=GRID["evaluations"][:1])
     sweep = sweep_of(tmp_path / "out", grid)

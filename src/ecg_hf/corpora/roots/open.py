@@ -4,12 +4,10 @@ import os
 from pathlib import Path
 
 from ecg_hf.corpora.roots.archive import ZipRoot
-from ecg_hf.corpora.roots.base import CorpusRoot, MissingFileError
+from ecg_hf.corpora.roots.base import CorpusRoot
 from ecg_hf.corpora.roots.folder import FolderRoot
 from ecg_hf.corpora.roots.server import ServerRoot
 from ecg_hf.errors import EcgAccessError
-
-__all__ = ["CorpusRoot", "FolderRoot", "MissingFileError", "ServerRoot", "ZipRoot", "open_root"]
 
 DEPTH = 8  # folders to go down from the root in search of the corpus
 MAX_FOLDERS = 20_000  # to look into in that search

@@ -11,7 +11,7 @@ from ecg_hf.corpora.demographics import parse_age, parse_sex
 from ecg_hf.corpora.examples import example_samples
 from ecg_hf.corpora.folds import split_of_fold, stratified_folds
 from ecg_hf.corpora.index import Entry
-from ecg_hf.corpora.roots.open import CorpusRoot
+from ecg_hf.corpora.roots.base import CorpusRoot
 from ecg_hf.corpora.sources.challenge.cohort import deal_splits
 from ecg_hf.corpora.sources.challenge.snomed import ACRONYMS
 from ecg_hf.errors import EcgFormatError, EcgIntegrityError
@@ -74,14 +74,13 @@ class Chapman(EcgCorpus):
         own = entry.patient_id == entry.record_id
         return super().canonical_id(entry) if own else f"ecg_arrhythmia:{entry.patient_id}"
 
-    def read_index(self, root: CorpusRoot | None) -> list[Entry]:
+    def read_index(self, root: CorpusRoot) -> list[Entry]:
         """Lists the rows of `Diagnostics.xlsx`.
 
         Raises:
             EcgFormatError: If the workbook cannot be read or a field of it has no meaning.
             EcgIntegrityError: If it has more rows than the official one.
         """
-        assert root is not None
         rows = list(read_workbook(root.read(self.marker), self.marker, COLUMNS[:5]))
         if len(rows) > NUM_RECORDS:
             raise EcgIntegrityError(
@@ -107,9 +106,8 @@ class Chapman(EcgCorpus):
             entries.append(entry)
         return entries
 
-    def read_record(self, root: CorpusRoot | None, entry: Entry) -> Record:
+    def read_record(self, root: CorpusRoot, entry: Entry) -> Record:
         """Reads and decodes one record: 10 s of the twelve leads in uV, under a row of names unless it is denoised."""
-        assert root is not None
         leads = None if self.config.name == "raw" else LEADS
         layout = Layout(LEADS, RATE, num_samples=10 * RATE)
         return decode(root.read(entry.path), entry.record_id, RATE, "uV", leads, layout=layout)

@@ -14,7 +14,7 @@ from ecg_hf.corpora.demographics import parse_age, parse_sex
 from ecg_hf.corpora.examples import example_samples, write_table
 from ecg_hf.corpora.file_cache import OpenFiles
 from ecg_hf.corpora.index import Entry, parse_table
-from ecg_hf.corpora.roots.open import CorpusRoot, MissingFileError
+from ecg_hf.corpora.roots.base import CorpusRoot, MissingFileError
 from ecg_hf.errors import EcgAccessError, EcgFormatError, EcgIntegrityError
 from ecg_hf.signals.formats.npy import NpyFile
 from ecg_hf.signals.record import LEADS, Record
@@ -82,7 +82,7 @@ class EchoNext(EcgCorpus):
         self._arrays = OpenFiles(NpyFile)
         super().__init__(*args, **kwargs)
 
-    def read_index(self, root: CorpusRoot | None) -> list[Entry]:
+    def read_index(self, root: CorpusRoot) -> list[Entry]:
         """Lists the ECGs of the three splits, each with its place in the array of its split.
 
         Raises:
@@ -90,7 +90,6 @@ class EchoNext(EcgCorpus):
             EcgIntegrityError: If an array has not one row for each ECG of its split, or ages and sexes of the tabular
                 features are those of other rows.
         """
-        assert root is not None
         name = next((table for table in TABLES if root.exists(table)), None)
         if name is None:
             raise MissingFileError(f"{root} holds neither of {TABLES}; complete the download")
@@ -115,9 +114,8 @@ class EchoNext(EcgCorpus):
         """Names the array that holds a record; its path has the row after a colon."""
         return (entry.path.partition(":")[0],)
 
-    def read_record(self, root: CorpusRoot | None, entry: Entry) -> Record:
+    def read_record(self, root: CorpusRoot, entry: Entry) -> Record:
         """Reads and decodes one record, its "mV" being standard deviations."""
-        assert root is not None
         path, _, place = entry.path.partition(":")
         signal = self._arrays.get(root, path).row(int(place))[0].T
         return Record.from_millivolts(entry.record_id, signal, LEADS, SAMPLING_RATE, GAIN)
@@ -140,7 +138,7 @@ class EchoNext(EcgCorpus):
             table[:, TABULAR["age"]] = [(float(row["age_at_ecg"]) - 62) / 17 for row in mine]
             np.save(folder / f"EchoNext_{split}_tabular_features.npy", table)
 
-    def _open(self) -> CorpusRoot | None:
+    def _open(self) -> CorpusRoot:
         try:
             return super()._open()
         except EcgAccessError:

@@ -13,7 +13,7 @@ from ecg_hf.corpora.demographics import parse_age
 from ecg_hf.corpora.examples import example_samples, write_table
 from ecg_hf.corpora.folds import split_of_fold, stratified_folds
 from ecg_hf.corpora.index import Entry, parse_table
-from ecg_hf.corpora.roots.open import CorpusRoot
+from ecg_hf.corpora.roots.base import CorpusRoot
 from ecg_hf.corpora.wfdb_files import read_files
 from ecg_hf.errors import EcgFormatError
 from ecg_hf.signals.formats.base import Layout
@@ -157,13 +157,12 @@ class LUDB(EcgCorpus):
     num_patients: ClassVar[int | None] = 200
     marker = "ludb.csv"
 
-    def read_index(self, root: CorpusRoot | None) -> list[Entry]:
+    def read_index(self, root: CorpusRoot) -> list[Entry]:
         """Lists the records of `ludb.csv`, dealt to ten folds.
 
         Raises:
             EcgFormatError: If the table cannot be read or a field of it has no meaning.
         """
-        assert root is not None
         rows = list(parse_table(root.read(self.marker), self.marker, ("ID", "Sex", "Age", *COLUMNS)))
         entries = [parse_entry(row) for row in rows]
         names = [[label[:2] for label in entry.labels] for entry in entries]
@@ -175,7 +174,7 @@ class LUDB(EcgCorpus):
         """Names the header and the signal file of a record."""
         return f"{entry.path}.hea", f"{entry.path}.dat"
 
-    def read_record(self, root: CorpusRoot | None, entry: Entry) -> Record:
+    def read_record(self, root: CorpusRoot, entry: Entry) -> Record:
         """Reads and decodes one record, which must be 10 s of the twelve leads at 500 Hz."""
         header, files = read_files(root, self.record_files(entry), entry.record_id)
         record = decode(header, files, layout=Layout(LEADS, 500, num_samples=5000))

@@ -14,7 +14,7 @@ from ecg_hf.corpora.demographics import parse_age, parse_sex
 from ecg_hf.corpora.examples import example_samples
 from ecg_hf.corpora.folds import split_of_fold, stratified_folds
 from ecg_hf.corpora.index import Entry
-from ecg_hf.corpora.roots.open import CorpusRoot, MissingFileError
+from ecg_hf.corpora.roots.base import CorpusRoot, MissingFileError
 from ecg_hf.corpora.wfdb_files import read_files
 from ecg_hf.errors import EcgFormatError, EcgIntegrityError
 from ecg_hf.signals.formats.base import Layout
@@ -82,7 +82,7 @@ class PTB(EcgCorpus):
     num_patients: ClassVar[int | None] = 290
     marker = "patient001/s0010_re.hea"
 
-    def read_index(self, root: CorpusRoot | None) -> list[Entry]:
+    def read_index(self, root: CorpusRoot) -> list[Entry]:
         """Reads the headers of all records that RECORDS lists, sorted by path.
 
         Raises:
@@ -90,7 +90,6 @@ class PTB(EcgCorpus):
             EcgFormatError: If a header lacks a part of the summary or says something without a meaning.
             EcgIntegrityError: If a record does not lie in a patient's folder.
         """
-        assert root is not None
         headers = self._read_headers(root)
         summaries = {path: parse_summary(data, path) for path, data in headers.items()}
         labels = {path: parse_labels(summary, path) for path, (summary, _) in summaries.items()}
@@ -106,7 +105,7 @@ class PTB(EcgCorpus):
         """Names the header and the signal files of a record: the second holds the Frank leads."""
         return f"{entry.path}.hea", f"{entry.path}.dat", f"{entry.path}.xyz"
 
-    def read_record(self, root: CorpusRoot | None, entry: Entry) -> Record:
+    def read_record(self, root: CorpusRoot, entry: Entry) -> Record:
         """Reads and decodes one record, which must have all 15 leads at 1000 Hz and 2000 ADC units per mV."""
         header, files = read_files(root, self.record_files(entry), entry.record_id)
         return decode(header, files, layout=LAYOUT)

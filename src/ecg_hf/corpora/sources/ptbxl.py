@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from ecg_hf.corpora.base import CorpusConfig, EcgCorpus
 from ecg_hf.corpora.examples import example_samples, write_table, write_wfdb
 from ecg_hf.corpora.index import Entry, parse_table
-from ecg_hf.corpora.roots.open import CorpusRoot
+from ecg_hf.corpora.roots.base import CorpusRoot
 from ecg_hf.corpora.wfdb_files import read_files
 from ecg_hf.errors import EcgFormatError, EcgIntegrityError
 from ecg_hf.signals.formats.base import Layout
@@ -106,14 +106,13 @@ class PTBXL(EcgCorpus):
         """Of this config, in Hz."""
         return int(self.config.name.removesuffix("hz"))
 
-    def read_index(self, root: CorpusRoot | None) -> list[Entry]:
+    def read_index(self, root: CorpusRoot) -> list[Entry]:
         """Lists the records of `ptbxl_database.csv` and checks `scp_statements.csv` against what is known of it.
 
         Raises:
             EcgFormatError: If a table cannot be read or a field of it has no meaning.
             EcgIntegrityError: If a table is not that of version 1.0.3.
         """
-        assert root is not None
         check_statements(root.read("scp_statements.csv"))
         names = ("ecg_id", "patient_id", "age", "sex", "device", "report", "scp_codes", "strat_fold")
         table = parse_table(root.read(self.marker), self.marker, (*names, RATES[self.config.name][0]))
@@ -129,7 +128,7 @@ class PTBXL(EcgCorpus):
         """Names the header and the signal file of a record."""
         return f"{entry.path}.hea", f"{entry.path}.dat"
 
-    def read_record(self, root: CorpusRoot | None, entry: Entry) -> Record:
+    def read_record(self, root: CorpusRoot, entry: Entry) -> Record:
         """Reads and decodes one record, which must be 10 s of the twelve leads at 1000 ADC units per mV."""
         header, files = read_files(root, self.record_files(entry), entry.path.rpartition("/")[2])
         rate = self.sampling_rate

@@ -14,7 +14,7 @@ from ecg_hf.corpora.demographics import parse_age
 from ecg_hf.corpora.examples import example_samples, write_table
 from ecg_hf.corpora.folds import split_of_fold, stratified_folds
 from ecg_hf.corpora.index import Entry, parse_table
-from ecg_hf.corpora.roots.open import CorpusRoot
+from ecg_hf.corpora.roots.base import CorpusRoot
 from ecg_hf.errors import EcgAccessError, EcgFormatError, EcgIntegrityError
 from ecg_hf.signals.formats.base import Layout
 from ecg_hf.signals.formats.hdf5 import Form, Hdf5File, decode
@@ -101,7 +101,7 @@ class SPH(EcgCorpus):
     num_records: ClassVar[int | None] = NUM_RECORDS
     num_patients: ClassVar[int | None] = 24_666
 
-    def read_index(self, root: CorpusRoot | None) -> list[Entry]:
+    def read_index(self, root: CorpusRoot) -> list[Entry]:
         """Lists the records of `metadata.csv` and checks `code.csv` against what is known of it.
 
         Raises:
@@ -109,7 +109,6 @@ class SPH(EcgCorpus):
             EcgFormatError: If a table cannot be read or a field of it has no meaning.
             EcgIntegrityError: If a table is not the official one.
         """
-        assert root is not None
         check_codes(root.read("code.csv"))
         rows = list(parse_table(root.read(self.marker), self.marker, COLUMNS))
         if len(rows) > NUM_RECORDS:
@@ -131,9 +130,8 @@ class SPH(EcgCorpus):
         """Names the file of a record; its path has the number of samples after a colon."""
         return (entry.path.partition(":")[0],)
 
-    def read_record(self, root: CorpusRoot | None, entry: Entry) -> Record:
+    def read_record(self, root: CorpusRoot, entry: Entry) -> Record:
         """Reads and decodes one record, which must have the twelve leads and as many samples as the table says."""
-        assert root is not None
         path, _, num_samples = entry.path.partition(":")
         file = Hdf5File(io.BytesIO(root.read(path)), f"{root}/{path}")
         try:

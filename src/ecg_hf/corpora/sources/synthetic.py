@@ -9,7 +9,7 @@ from scipy.signal import resample_poly
 
 from ecg_hf.corpora.base import CorpusConfig, EcgCorpus
 from ecg_hf.corpora.index import Entry
-from ecg_hf.corpora.roots.open import CorpusRoot
+from ecg_hf.corpora.roots.base import CorpusRoot
 from ecg_hf.signals.record import LEADS, Record
 from ecg_hf.signals.simulated_heart import draw_heart
 from ecg_hf.signals.simulation import SAMPLING_RATE, Episode, simulate
@@ -97,13 +97,13 @@ class Synthetic(EcgCorpus):
     label_sets: ClassVar[dict[str, tuple[str, ...]]] = {"finding": FINDINGS}
     needs_data_dir = False
 
-    def read_index(self, root: CorpusRoot | None) -> list[Entry]:
+    def read_index(self, root: CorpusRoot) -> list[Entry]:
         """Lists the records: who, when and with which findings; no signal is made."""
         device = f"simulator, {self.config.duration_s:g} s at {self.config.sampling_rate} Hz"
         device += "" if self.config.noise == 1 else f", {self.config.noise:g} times the noise"
         return [_entry(self.config.seed, number, device) for number in range(self.config.num_records)]
 
-    def read_record(self, root: CorpusRoot | None, entry: Entry) -> Record:
+    def read_record(self, root: CorpusRoot, entry: Entry) -> Record:
         """Makes one record."""
         number, visit = _whose(int(entry.record_id.rpartition("-")[2]))
         rng = _generator(self.config.seed, number)

@@ -141,7 +141,7 @@ def start_report(corpus: EcgCorpus) -> tuple[Report, list[Entry]]:
 
 def check_published_files(corpus: EcgCorpus) -> Iterator[tuple[str, Checksums]]:
     """Compares files with the published SHA-256, yielding each path; nothing if none are published."""
-    return check_files(corpus.root) if corpus.root is not None else iter(())
+    return check_files(corpus.root)
 
 
 def read_records(source: Source, entries: Sequence[Entry], num_workers: int) -> Iterator[Finding]:

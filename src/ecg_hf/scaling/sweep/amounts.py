@@ -4,11 +4,12 @@ import json
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from ecg_hf.data.opening import open_split
 from ecg_hf.output.files import read_json
 from ecg_hf.scaling.sweep.data_job import CONTRACT, CORPUS
 from ecg_hf.scaling.sweep.training_job import TrainingJob
 from ecg_hf.training.arguments import PretrainingArguments
-from ecg_hf.training.pretrain import choose_share, make_extractor, open_corpora, open_split
+from ecg_hf.training.pretrain import choose_share, make_extractor, open_corpora
 
 DATA = (*CORPUS, *CONTRACT, "fraction", "fraction_seed")
 

@@ -5,13 +5,14 @@ import logging
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ecg_hf.data.opening import open_split
 from ecg_hf.errors import EcgError, EcgIntegrityError
 from ecg_hf.scaling.sweep.evaluations.probes import check_probe
 from ecg_hf.scaling.sweep.evaluations.question import Evaluation
 from ecg_hf.scaling.sweep.job import Job
 from ecg_hf.scaling.sweep.training_job import TrainingJob
 from ecg_hf.training.arguments import PretrainingArguments
-from ecg_hf.training.pretrain import make_extractor, open_corpora, open_split
+from ecg_hf.training.pretrain import make_extractor, open_corpora
 
 logger = logging.getLogger(__name__)
 CORPUS = ("corpus", "corpus_config", "corpus_fields", "data_dir", "on_damage")

@@ -12,7 +12,7 @@ from ecg_hf.corpora.demographics import labels_of, parse_age, parse_codes, parse
 from ecg_hf.corpora.examples import example_samples
 from ecg_hf.corpora.folds import split_of_fold, stratified_folds
 from ecg_hf.corpora.index import Entry
-from ecg_hf.corpora.roots.open import CorpusRoot, MissingFileError
+from ecg_hf.corpora.roots.base import CorpusRoot, MissingFileError
 from ecg_hf.corpora.sources.challenge.record_tree import (
     STYLES,
     find_records,
@@ -117,7 +117,7 @@ class Challenge(EcgCorpus):
         """Names a recording by the corpus that it comes from, alike in every corpus that holds it."""
         return canonical_id(entry.record_id)
 
-    def read_index(self, root: CorpusRoot | None) -> list[Entry]:
+    def read_index(self, root: CorpusRoot) -> list[Entry]:
         """Reads the headers that stand anywhere below the root.
 
         Raises:
@@ -125,7 +125,6 @@ class Challenge(EcgCorpus):
             EcgFormatError: If a header lacks age, sex or diagnosis or says something without a meaning.
             EcgIntegrityError: If a record is there twice.
         """
-        assert root is not None
         headers = self._read_headers(root)
         entries = []
         for cohort in self.chosen:
@@ -153,7 +152,7 @@ class Challenge(EcgCorpus):
         """Names the header and the signal file of a record."""
         return f"{entry.path}.hea", f"{entry.path}.mat"
 
-    def read_record(self, root: CorpusRoot | None, entry: Entry) -> Record:
+    def read_record(self, root: CorpusRoot, entry: Entry) -> Record:
         """Reads and decodes one record, which must have the twelve leads at 1000 ADC units per mV.
 
         The first releases gave other gains, up to 2,000,000 ADC units per mV for the same samples; they are refused.
@@ -182,7 +181,7 @@ class Challenge(EcgCorpus):
         """Says where an example has a record."""
         return f"training/{cohort_of(name)}/g{1 + int(name[-4:]) // 10}"
 
-    def _open(self) -> CorpusRoot | None:
+    def _open(self) -> CorpusRoot:
         place = self.config.data_dir
         if self.marker or place is None:
             return super()._open()

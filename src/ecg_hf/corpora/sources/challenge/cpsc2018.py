@@ -9,7 +9,9 @@ from ecg_hf.corpora.base import CorpusConfig
 from ecg_hf.corpora.demographics import label_sets_of, labels_of, parse_age, parse_codes, parse_sex
 from ecg_hf.corpora.examples import example_samples, write_table
 from ecg_hf.corpora.index import Entry, parse_table
-from ecg_hf.corpora.roots.open import CorpusRoot, FolderRoot, open_root
+from ecg_hf.corpora.roots.base import CorpusRoot
+from ecg_hf.corpora.roots.folder import FolderRoot
+from ecg_hf.corpora.roots.open import open_root
 from ecg_hf.corpora.sources.challenge.cohort import Challenge, cohort_of, deal_splits
 from ecg_hf.corpora.sources.challenge.record_tree import find_records
 from ecg_hf.corpora.sources.challenge.snomed import CPSC, FIRST_RELEASE
@@ -47,7 +49,7 @@ class CPSC2018(Challenge):
     cohorts = ("cpsc_2018",)
     names = CPSC
 
-    def read_index(self, root: CorpusRoot | None) -> list[Entry]:
+    def read_index(self, root: CorpusRoot) -> list[Entry]:
         """Lists the records by their headers or, in their own form, by `REFERENCE.csv`; age and sex are in the files.
 
         Raises:
@@ -56,7 +58,6 @@ class CPSC2018(Challenge):
         """
         if self.config.name != ORIGINAL:
             return super().read_index(root)
-        assert root is not None
         codes = parse_reference(root.read(REFERENCE))
         paths: dict[str, str] = {}
         for path in find_records(root, ".mat", ())[0]:
@@ -86,11 +87,10 @@ class CPSC2018(Challenge):
         """Names the files of a record."""
         return (f"{entry.path}.mat",) if self.config.name == ORIGINAL else super().record_files(entry)
 
-    def read_record(self, root: CorpusRoot | None, entry: Entry) -> Record:
+    def read_record(self, root: CorpusRoot, entry: Entry) -> Record:
         """Reads and decodes one record, in mV with the twelve leads in standard order."""
         if self.config.name != ORIGINAL:
             return super().read_record(root, entry)
-        assert root is not None
         (path,) = self.record_files(entry)
         signal = read_struct(root.read(path), path, "ECG", ("sex", "age", "data"))["data"]
         if isinstance(signal, str) or signal.shape[0] != len(LEADS) or not signal.size:
@@ -115,7 +115,7 @@ class CPSC2018(Challenge):
             rows.append({"Recording": name, **labels})
         write_table(folder / REFERENCE, COLUMNS, rows)
 
-    def _open(self) -> CorpusRoot | None:
+    def _open(self) -> CorpusRoot:
         if self.config.name != ORIGINAL or self.config.data_dir is None:
             return super()._open()
         return open_root(self.config.data_dir, REFERENCE)

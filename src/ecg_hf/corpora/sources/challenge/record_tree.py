@@ -10,7 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.io import savemat
 
-from ecg_hf.corpora.roots.open import CorpusRoot, FolderRoot, ServerRoot, ZipRoot, open_root
+from ecg_hf.corpora.roots.archive import ZipRoot
+from ecg_hf.corpora.roots.base import CorpusRoot
+from ecg_hf.corpora.roots.folder import FolderRoot
+from ecg_hf.corpora.roots.open import open_root
+from ecg_hf.corpora.roots.server import ServerRoot
 from ecg_hf.errors import EcgAccessError
 from ecg_hf.signals.record import LEADS
 

@@ -16,7 +16,7 @@ from ecg_hf.corpora.examples import write_table
 from ecg_hf.corpora.file_cache import OpenFiles
 from ecg_hf.corpora.folds import split_of_fold, stratified_folds
 from ecg_hf.corpora.index import Entry, parse_table
-from ecg_hf.corpora.roots.open import CorpusRoot, MissingFileError
+from ecg_hf.corpora.roots.base import CorpusRoot, MissingFileError
 from ecg_hf.corpora.sources.code.tracings import (
     DATASET,
     NUM_SAMPLES,
@@ -134,7 +134,7 @@ class Code15(EcgCorpus):
         self._parts = OpenFiles(Part)
         super().__init__(*args, **kwargs)
 
-    def read_index(self, root: CorpusRoot | None) -> list[Entry]:
+    def read_index(self, root: CorpusRoot) -> list[Entry]:
         """Lists the exams of `exams.csv`, in the order in which the parts that are there hold them.
 
         Raises:
@@ -142,7 +142,6 @@ class Code15(EcgCorpus):
             EcgIntegrityError: If there are more exams than were published.
             MissingFileError: If a part lacks exams of the table, unless that is allowed.
         """
-        assert root is not None
         table = parse_table(root.read(self.marker), self.marker, COLUMNS)
         entries = [parse_entry(row) for row in table]  # one by one: the rows of all exams would take half a gigabyte
         if len(entries) > NUM_RECORDS:
@@ -157,13 +156,12 @@ class Code15(EcgCorpus):
         ]
         return self._in_stored_order(root, entries)
 
-    def read_record(self, root: CorpusRoot | None, entry: Entry) -> Record:
+    def read_record(self, root: CorpusRoot, entry: Entry) -> Record:
         """Reads and decodes one exam, without its padding.
 
         Raises:
             EmptyTracingError: If all of it is zero, as 670 exams are.
         """
-        assert root is not None
         part = self._parts.get(root, entry.path)
         row = part.row(int(entry.record_id))
         if row is None:

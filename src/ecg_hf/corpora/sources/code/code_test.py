@@ -11,7 +11,7 @@ from ecg_hf.corpora.demographics import parse_age
 from ecg_hf.corpora.examples import write_table
 from ecg_hf.corpora.file_cache import OpenFiles
 from ecg_hf.corpora.index import Entry, parse_table
-from ecg_hf.corpora.roots.open import CorpusRoot
+from ecg_hf.corpora.roots.base import CorpusRoot
 from ecg_hf.corpora.sources.code.tracings import DATASET, example_tracing, open_tracings, read_tracing, write_arrays
 from ecg_hf.errors import EcgFormatError, EcgIntegrityError
 from ecg_hf.signals.record import LEADS, Record
@@ -65,14 +65,13 @@ class CodeTest(EcgCorpus):
         self._tracings = OpenFiles(open_tracings)
         super().__init__(*args, **kwargs)
 
-    def read_index(self, root: CorpusRoot | None) -> list[Entry]:
+    def read_index(self, root: CorpusRoot) -> list[Entry]:
         """Lists the exams by their place in the tables, which must all have as many rows as there are tracings.
 
         Raises:
             EcgFormatError: If a table or the file of tracings cannot be read or a field has no meaning.
             EcgIntegrityError: If the tables or the tracings differ in number, or are more than were published.
         """
-        assert root is not None
         people = list(parse_table(root.read(ATTRIBUTES), ATTRIBUTES, ("age", "sex")))
         found = {rater: read_annotations(root.read(rater_path(rater)), rater_path(rater)) for rater in RATERS}
         counts = {ATTRIBUTES: len(people)} | {rater_path(rater): len(rows) for rater, rows in found.items()}
@@ -102,9 +101,8 @@ class CodeTest(EcgCorpus):
             entries.append(entry)
         return entries
 
-    def read_record(self, root: CorpusRoot | None, entry: Entry) -> Record:
+    def read_record(self, root: CorpusRoot, entry: Entry) -> Record:
         """Reads and decodes one exam, without its padding."""
-        assert root is not None
         file = self._tracings.get(root, TRACINGS)
         return read_tracing(file, int(entry.record_id), entry.record_id, STORED_LEADS)
 

@@ -11,7 +11,8 @@ from typing import ClassVar
 from ecg_hf.corpora.base import CorpusConfig, EcgCorpus
 from ecg_hf.corpora.folds import split_of_fold
 from ecg_hf.corpora.index import Entry
-from ecg_hf.corpora.roots.open import CorpusRoot, FolderRoot
+from ecg_hf.corpora.roots.base import CorpusRoot
+from ecg_hf.corpora.roots.folder import FolderRoot
 from ecg_hf.corpora.sources.heedb.example import write_old_release, write_release
 from ecg_hf.corpora.sources.heedb.tables import (
     CURRENT,
@@ -97,7 +98,7 @@ class HEEDB(EcgCorpus):
             return None, None
         return PUBLISHED.get(self.config.name, (self.num_records, self.num_patients))
 
-    def read_index(self, root: CorpusRoot | None) -> list[Entry]:
+    def read_index(self, root: CorpusRoot) -> list[Entry]:
         """Lists the records of the tables, hospital by hospital; those without a patient or known as broken are logged.
 
         Raises:
@@ -105,7 +106,6 @@ class HEEDB(EcgCorpus):
             EcgFormatError: If a table cannot be read or a field of it has no meaning.
             ValueError: If a partition is asked for that is not there.
         """
-        assert root is not None
         wanted = self.config.partitions
         entries: list[Entry] = []
         there: set[str] = set()
@@ -127,7 +127,7 @@ class HEEDB(EcgCorpus):
         path = f"{entry.path}/{entry.record_id}"
         return f"{path}.hea", path + (CURRENT[1] if emory else CURRENT[0]).suffix
 
-    def read_record(self, root: CorpusRoot | None, entry: Entry) -> Record:
+    def read_record(self, root: CorpusRoot, entry: Entry) -> Record:
         """Reads and decodes one record, which must have the twelve leads, in any order, at 250 or 500 Hz.
 
         Raises:
@@ -155,7 +155,7 @@ class HEEDB(EcgCorpus):
         """Writes a tiny simulated corpus in the layout of release 2; one more record of it is a duplicate."""
         write_old_release(folder, num_records)
 
-    def _open(self) -> CorpusRoot | None:
+    def _open(self) -> CorpusRoot:
         place = self.config.data_dir
         if place is None or not (top := Path(place).expanduser()).is_dir():
             return super()._open()
@@ -211,8 +211,8 @@ class HEEDB(EcgCorpus):
         return entries, there
 
     def _survey(self, entries: Sequence[Entry]) -> None:
-        root, digest = self._root, sha256()
-        if root is None or not root.stamps_are_cheap:
+        root, digest = self._place(), sha256()
+        if not root.stamps_are_cheap:
             return
         for entry in entries:  # keeps no list of the twenty million files
             for path in self.record_files(entry):

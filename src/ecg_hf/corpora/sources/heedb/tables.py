@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ecg_hf.corpora.roots.open import CorpusRoot
+from ecg_hf.corpora.roots.base import CorpusRoot
 from ecg_hf.errors import EcgAccessError, EcgFormatError
 
 SETS = ("12sl", "12sl_acquisition", "12sl_overread")

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar
 from ecg_hf.corpora.base import CorpusConfig, EcgCorpus
 from ecg_hf.corpora.folds import split_of_fold, stratified_folds
 from ecg_hf.corpora.index import Entry
-from ecg_hf.corpora.roots.open import CorpusRoot
+from ecg_hf.corpora.roots.base import CorpusRoot
 from ecg_hf.corpora.sources.mimic.example import write_mimic
 from ecg_hf.corpora.sources.mimic.labels import (
     BIOMETRICS,
@@ -118,14 +118,13 @@ class MimicIVECG(EcgCorpus):
         self._announced = False
         super().__init__(*args, **kwargs)
 
-    def read_index(self, root: CorpusRoot | None) -> list[Entry]:
+    def read_index(self, root: CorpusRoot) -> list[Entry]:
         """Lists the records of `record_list.csv` with what the tables of labels say of them.
 
         Raises:
             EcgFormatError: If a table cannot be read or a field of it has no meaning.
             EcgIntegrityError: If tables contradict each other or there are more records than were published.
         """
-        assert root is not None
         paths = {name: find_table(root, name) for name in TABLES}
         records = [parse_record(row) for row in read_rows(root, self.marker, COLUMNS)]
         if len(records) > NUM_RECORDS:
@@ -153,7 +152,7 @@ class MimicIVECG(EcgCorpus):
         """Names the header and the signal file of a record."""
         return f"{entry.path}.hea", f"{entry.path}.dat"
 
-    def read_record(self, root: CorpusRoot | None, entry: Entry) -> Record:
+    def read_record(self, root: CorpusRoot, entry: Entry) -> Record:
         """Reads and decodes one record: 10 s of the twelve leads, whose order is the header's, at 200 ADC units per mV.
 
         Raises:

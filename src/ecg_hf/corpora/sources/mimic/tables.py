@@ -8,8 +8,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO, TypeVar
 
-from ecg_hf.corpora.roots.base import is_html
-from ecg_hf.corpora.roots.open import CorpusRoot, MissingFileError
+from ecg_hf.corpora.roots.base import CorpusRoot, MissingFileError, is_html
 from ecg_hf.errors import EcgAccessError, EcgFormatError, EcgIntegrityError
 
 FOLDER = "labels"  # where a user may keep the tables, if not beside the index

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from ecg_hf.corpora.examples import example_samples
 from ecg_hf.corpora.index import Entry
-from ecg_hf.corpora.roots.open import CorpusRoot
+from ecg_hf.corpora.roots.base import CorpusRoot
 from ecg_hf.corpora.sources.own.own_records import MeasuredConfig, OwnRecords, check_amplitude, check_measured
 from ecg_hf.errors import EcgFormatError
 from ecg_hf.signals.formats.csv import decode
@@ -58,9 +58,8 @@ class Csv(OwnRecords):
         """Checks unit, sampling rate and leads."""
         check_measured(replace(known, leads=LEADS) if known.leads == HEADER else known)
 
-    def read_record(self, root: CorpusRoot | None, entry: Entry) -> Record:
+    def read_record(self, root: CorpusRoot, entry: Entry) -> Record:
         """Reads and decodes one record."""
-        assert root is not None
         known = self.known
         leads = None if known.leads == HEADER else known.leads
         try:

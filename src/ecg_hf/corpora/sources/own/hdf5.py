@@ -10,7 +10,7 @@ import numpy as np
 from ecg_hf.corpora.examples import example_samples
 from ecg_hf.corpora.file_cache import OpenFiles
 from ecg_hf.corpora.index import Entry
-from ecg_hf.corpora.roots.open import CorpusRoot
+from ecg_hf.corpora.roots.base import CorpusRoot
 from ecg_hf.corpora.sources.own.label_table import Row
 from ecg_hf.corpora.sources.own.own_records import (
     BETWEEN,
@@ -112,9 +112,8 @@ class Hdf5(OwnRecords):
             raise EcgFormatError(f"{name}: expected a row from 0 on, got {place!r}; correct it")
         return f"{file}{BETWEEN}{place or row['record_id']}"
 
-    def read_record(self, root: CorpusRoot | None, entry: Entry) -> Record:
+    def read_record(self, root: CorpusRoot, entry: Entry) -> Record:
         """Reads and decodes one record."""
-        assert root is not None
         known = self.known
         path, _, place = entry.path.partition(BETWEEN)
         form = Form(

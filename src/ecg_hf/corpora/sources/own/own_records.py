@@ -14,7 +14,8 @@ from ecg_hf.corpora.base import CorpusConfig, EcgCorpus
 from ecg_hf.corpora.examples import write_table
 from ecg_hf.corpora.folds import split_of_fold, stratified_folds
 from ecg_hf.corpora.index import Entry
-from ecg_hf.corpora.roots.open import CorpusRoot, open_root
+from ecg_hf.corpora.roots.base import CorpusRoot
+from ecg_hf.corpora.roots.open import open_root
 from ecg_hf.corpora.sources.own.label_table import (
     Row,
     flag_columns,
@@ -98,14 +99,13 @@ class OwnRecords(EcgCorpus):
         self._known: Any = None
         super().__init__(*args, **kwargs)
 
-    def read_index(self, root: CorpusRoot | None) -> list[Entry]:
+    def read_index(self, root: CorpusRoot) -> list[Entry]:
         """Lists the records of the table, in its order.
 
         Raises:
             EcgFormatError: If the note or the table cannot be read or lacks something, or a field has no meaning.
             EcgIntegrityError: If two records are one file, or the note changed while the corpus was in use.
         """
-        assert root is not None
         known = self._read_note(root)
         if self._known is not None and known != self._known:
             raise EcgIntegrityError(f"{root}/{NOTE} changed while the corpus was in use; load the corpus again")
@@ -168,7 +168,7 @@ class OwnRecords(EcgCorpus):
         if note:
             (folder / NOTE).write_text(note, encoding="utf-8")
 
-    def _open(self) -> CorpusRoot | None:
+    def _open(self) -> CorpusRoot:
         if self.config.data_dir is None:
             raise EcgAccessError(
                 f"expected a place of your own records, got none; pass data_dir=, the folder that holds "

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from ecg_hf.corpora.examples import example_samples, write_wfdb
 from ecg_hf.corpora.index import Entry
-from ecg_hf.corpora.roots.open import CorpusRoot
+from ecg_hf.corpora.roots.base import CorpusRoot
 from ecg_hf.corpora.sources.own.label_table import Row
 from ecg_hf.corpora.sources.own.own_records import BETWEEN, OwnConfig, OwnRecords, check_amplitude
 from ecg_hf.errors import EcgFormatError
@@ -53,9 +53,8 @@ class WfdbFolder(OwnRecords):
         """Names the header and the signal files of a record."""
         return tuple(entry.path.split(BETWEEN))
 
-    def read_record(self, root: CorpusRoot | None, entry: Entry) -> Record:
+    def read_record(self, root: CorpusRoot, entry: Entry) -> Record:
         """Reads and decodes one record."""
-        assert root is not None
         header_file, *files = self.record_files(entry)
         header = parse_header(root.read(header_file), header_file.rpartition("/")[2].removesuffix(self.suffix))
         return check_amplitude(decode(header, {file.rpartition("/")[2]: root.read(file) for file in files}))

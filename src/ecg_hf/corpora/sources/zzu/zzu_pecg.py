@@ -13,7 +13,7 @@ from ecg_hf.corpora.base import CorpusConfig, EcgCorpus
 from ecg_hf.corpora.examples import example_samples, write_table
 from ecg_hf.corpora.folds import split_of_fold, stratified_folds
 from ecg_hf.corpora.index import Entry, parse_table
-from ecg_hf.corpora.roots.open import CorpusRoot
+from ecg_hf.corpora.roots.base import CorpusRoot
 from ecg_hf.corpora.sources.zzu.codes import (
     CODE_COLUMNS,
     DISEASE_COLUMNS,
@@ -98,7 +98,7 @@ class ZZUPECG(EcgCorpus):
     num_records: ClassVar[int | None] = NUM_RECORDS
     num_patients: ClassVar[int | None] = 11_643
 
-    def read_index(self, root: CorpusRoot | None) -> list[Entry]:
+    def read_index(self, root: CorpusRoot) -> list[Entry]:
         """Lists the records of `AttributesDictionary.csv` and checks the tables of codes against what is known of them.
 
         Raises:
@@ -106,7 +106,6 @@ class ZZUPECG(EcgCorpus):
             EcgFormatError: If a table cannot be read or a field of it has no meaning.
             EcgIntegrityError: If a table is not the official one.
         """
-        assert root is not None
         check_codes(root.read("ECGCode.csv"))
         check_diseases(root.read("DiseaseCode.csv"))
         rows = list(parse_table(root.read(self.marker), self.marker, COLUMNS))
@@ -131,7 +130,7 @@ class ZZUPECG(EcgCorpus):
         path = entry.path.partition(":")[0]
         return f"{path}.hea", f"{path}.dat"
 
-    def read_record(self, root: CorpusRoot | None, entry: Entry) -> Record:
+    def read_record(self, root: CorpusRoot, entry: Entry) -> Record:
         """Reads and decodes one record, which must have the leads and as many samples as the table says.
 
         Raises:

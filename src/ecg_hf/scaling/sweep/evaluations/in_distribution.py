@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import AutoModelForPreTraining
 
 from ecg_hf.data.crops import tile
+from ecg_hf.data.opening import open_split
 from ecg_hf.data.split import Split, require_disjoint
 from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.evaluation.bootstrap import Values, cluster_by_patient
@@ -26,7 +27,7 @@ from ecg_hf.scaling.sweep.evaluations.scores import Answers, clustered_error, lo
 from ecg_hf.tasks.base import Task
 from ecg_hf.training.arguments import PretrainingArguments
 from ecg_hf.training.batch_norms import NUM_BATCHES, regather
-from ecg_hf.training.pretrain import make_crops, make_extractor, open_corpora, open_split
+from ecg_hf.training.pretrain import make_crops, make_extractor, open_corpora
 
 NUM_TILES = 64  # of a batch at least; it ends with its last patient
 # Metrics of the run table by objective; of the other objectives it is their "loss".
