@@ -1,4 +1,4 @@
-"""Everything the library knows by name: one line per backbone, objective."""
+"""Everything the library knows by name: one line per backbone, objective, corpus and task."""
 
 from importlib import import_module
 from typing import Any
@@ -22,7 +22,7 @@ OBJECTIVES = {
 
 CORPORA = {
     "challenge2021": "ecg_hf.corpora.sources.challenge.challenge2021:Challenge2021",
-    "chapman": "ecg_hf.corpora.sources.chapman:Chapman",
+    "chapman": "ecg_hf.corpora.sources.challenge.chapman:Chapman",
     "code15": "ecg_hf.corpora.sources.code.code15:Code15",
     "code_test": "ecg_hf.corpora.sources.code.code_test:CodeTest",
     "cpsc2018": "ecg_hf.corpora.sources.challenge.cpsc2018:CPSC2018",

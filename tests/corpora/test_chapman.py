@@ -9,9 +9,7 @@ from scipy.io import loadmat
 
 from ecg_hf.corpora.loading import load_corpus, open_corpus
 from ecg_hf.corpora.roots.base import MissingFileError
-from ecg_hf.corpora.sources.challenge.cohort import deal_splits
-from ecg_hf.corpora.sources.challenge.snomed import ACRONYMS
-from ecg_hf.corpora.sources.chapman import (
+from ecg_hf.corpora.sources.challenge.chapman import (
     BEATS,
     COLUMNS,
     FOLDERS,
@@ -21,6 +19,8 @@ from ecg_hf.corpora.sources.chapman import (
     read_workbook,
     write_workbook,
 )
+from ecg_hf.corpora.sources.challenge.cohort import deal_splits
+from ecg_hf.corpora.sources.challenge.snomed import ACRONYMS
 from ecg_hf.errors import EcgAccessError, EcgFormatError, EcgIntegrityError, EcgLeadError, EcgUnitsError
 from ecg_hf.signals.formats.base import Layout
 from ecg_hf.signals.formats.csv import decode
@@ -340,7 +340,7 @@ def test_what_is_no_workbook_is_refused(example, tmp_path, monkeypatch):
     for data in (b"", b"FileName,Rhythm\n", good[:-100], good[: len(good) // 2]):
         with pytest.raises(EcgFormatError, match=r"Diagnostics\.xlsx: expected a workbook, got"):
             list(read_workbook(data, "Diagnostics.xlsx", COLUMNS))
-    monkeypatch.setattr("ecg_hf.corpora.sources.chapman.MAX_BYTES", 1000)
+    monkeypatch.setattr("ecg_hf.corpora.sources.challenge.chapman.MAX_BYTES", 1000)
     with pytest.raises(EcgFormatError, match="bytes when unpacked, over 1000"):
         list(read_workbook(good, "Diagnostics.xlsx", COLUMNS))
 

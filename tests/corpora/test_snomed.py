@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 
 from ecg_hf.corpora.demographics import label_sets_of, labels_of
+from ecg_hf.corpora.sources.challenge.chapman import COLUMNS, read_workbook
 from ecg_hf.corpora.sources.challenge.snomed import (
     ACRONYMS,
     CHALLENGE,
@@ -14,7 +15,6 @@ from ecg_hf.corpora.sources.challenge.snomed import (
     GEORGIA,
     NINGBO,
 )
-from ecg_hf.corpora.sources.chapman import COLUMNS, read_workbook
 from places import SHARED
 
 METADATA = SHARED / "challenge-2021-metadata"
