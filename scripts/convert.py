@@ -16,11 +16,11 @@ from ecg_hf import PAIRS, EcgFeatureExtractor
 from ecg_hf.errors import EcgCheckpointError
 from ecg_hf.models.conversion.convert import (
     NUM_TOKENS,
-    ReferenceContent,
-    convert_reference,
-    convert_reference_pair,
-    describe_reference,
-    load_reference,
+    StudyAContent,
+    convert_study_a,
+    convert_study_a_pair,
+    describe_study_a,
+    load_study_a,
 )
 from ecg_hf.models.conversion.layout import summarise
 from ecg_hf.output.files import partial_folder, replace_folder, sha256_of, write_json
@@ -51,7 +51,7 @@ def make_extractor(normalization: str, num_samples: int) -> EcgFeatureExtractor:
     return EcgFeatureExtractor(sampling_rate=SAMPLING_RATE, num_samples=num_samples, **contract)
 
 
-def choose_normalization(content: ReferenceContent, asked: str) -> str:
+def choose_normalization(content: StudyAContent, asked: str) -> str:
     """Says what the weights were trained on, where it was not asked for."""
     if asked != "auto":
         return asked
@@ -60,17 +60,17 @@ def choose_normalization(content: ReferenceContent, asked: str) -> str:
     return "none" if content.pair.endswith("-cpc") else "study_a"
 
 
-def convert(tensors: dict[str, Any], content: ReferenceContent, arguments: argparse.Namespace) -> PreTrainedModel:
+def convert(tensors: dict[str, Any], content: StudyAContent, arguments: argparse.Namespace) -> PreTrainedModel:
     """Converts the pair that was asked for, or the backbone alone."""
     if content.pair is None and arguments.pair in ("auto", "none"):
         causal = None if arguments.causal is None else arguments.causal == "true"
-        return convert_reference(tensors, causal=causal)
+        return convert_study_a(tensors, causal=causal)
     if arguments.pair not in ("auto", content.pair):
         raise SystemExit(f"expected a checkpoint of {arguments.pair}, got {content.pair}: say --pair auto or none")
-    return convert_reference_pair(tensors, teacher=arguments.teacher)
+    return convert_study_a_pair(tensors, teacher=arguments.teacher)
 
 
-def report(content: ReferenceContent, model: PreTrainedModel, normalization: str) -> list[str]:
+def report(content: StudyAContent, model: PreTrainedModel, normalization: str) -> list[str]:
     """Says what was converted, what was not, what is known of the teacher, and what the input must be."""
     num_parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     lines = [f"converted: {type(model).__name__}, {num_parameters:,} trainable parameters"]
@@ -108,8 +108,8 @@ def main() -> None:
     if folder.exists():
         raise SystemExit(f"expected a new folder, got {folder}, which exists: name another one")
     try:
-        tensors = load_reference(arguments.checkpoint)
-        content = describe_reference(tensors, backbone_only=arguments.pair == "none")
+        tensors = load_study_a(arguments.checkpoint)
+        content = describe_study_a(tensors, backbone_only=arguments.pair == "none")
         normalization = choose_normalization(content, arguments.normalization)
         model = convert(tensors, content, arguments)
         if model.config.num_leads != len(LEADS):

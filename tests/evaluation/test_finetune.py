@@ -12,7 +12,7 @@ from transformers import AutoFeatureExtractor, AutoModelForSequenceClassificatio
 from ecg_hf import FinetuningArguments, PretrainingArguments, finetune, load_corpus, pretrain, row_to_signal
 from ecg_hf.corpora.loading import open_corpus
 from ecg_hf.data.prepared import PreparedSplit
-from ecg_hf.data.targets import LabelledSplit, keep_share
+from ecg_hf.data.targets import LabelledSplit, keep_fraction
 from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.evaluation.examples import EpochOfExamples, RandomCrops, Tiles
 from ecg_hf.evaluation.finetune import by_record, make_classifier
@@ -145,10 +145,10 @@ def test_results_tell_data_counts_and_lineage(pretrained, runs):
 
 def test_a_larger_share_of_patients_contains_a_smaller_one_and_no_patient_is_cut(labelled):
     everyone = labelled.records.patient_ids
-    kept = [set(keep_share(labelled, share, seed=3).records.patient_ids) for share in (0.1, 0.5, 0.9)]
+    kept = [set(keep_fraction(labelled, share, seed=3).records.patient_ids) for share in (0.1, 0.5, 0.9)]
     assert kept[0] < kept[1] < kept[2] < set(everyone)
     assert len(kept[1]) == round(0.5 * len(set(everyone)))
-    half = keep_share(labelled, 0.5, seed=3)
+    half = keep_fraction(labelled, 0.5, seed=3)
     assert len(half.records) == sum(patient in kept[1] for patient in everyone)
     ids = labelled.records.record_ids
     for record, target in zip(half.records.record_ids, half.targets, strict=True):

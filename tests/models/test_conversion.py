@@ -20,12 +20,12 @@ from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTrainin
 from ecg_hf import PAIRS
 from ecg_hf.errors import EcgCheckpointError
 from ecg_hf.models.conversion.convert import (
-    convert_reference,
-    convert_reference_pair,
-    describe_reference,
+    convert_study_a,
+    convert_study_a_pair,
+    describe_study_a,
     diagnose_teacher,
-    load_reference,
-    to_reference,
+    load_study_a,
+    to_study_a,
 )
 from ecg_hf.models.conversion.objectives import HEADS
 from ecg_hf.registry import BACKBONES, load
@@ -64,7 +64,7 @@ def assert_close(found, expected):
 
 def test_converted_backbone_gives_the_reference_tokens_layers_and_last_state(golden):
     state_dict, tensors, _ = golden
-    backbone = convert_reference(state_dict)
+    backbone = convert_study_a(state_dict)
     with torch.no_grad():
         output = backbone(tensors["input.signal"], output_hidden_states=True, output_layer_outputs=True)
     assert_close(output.hidden_states[0], tensors["output.tokens"])
@@ -77,7 +77,7 @@ def test_converted_backbone_gives_the_reference_tokens_layers_and_last_state(gol
 def test_each_layer_alone_gives_the_reference_output_in_both_forms(golden):
     # From the reference's own inputs, so that no layer can hide the error of another.
     state_dict, tensors, _ = golden
-    backbone = convert_reference(state_dict)
+    backbone = convert_study_a(state_dict)
     tokens = tensors["output.tokens"]
     for index, layer in enumerate(backbone.layers):
         expected = tensors[f"output.s4_layer_{index}"]
@@ -91,7 +91,7 @@ def test_each_layer_alone_gives_the_reference_output_in_both_forms(golden):
 
 def test_converted_backbone_has_the_reference_config_and_trainable_parameters(golden):
     state_dict, _, metadata = golden
-    backbone = convert_reference(state_dict)
+    backbone = convert_study_a(state_dict)
     config = backbone.config
     assert (config.hidden_size, config.num_layers, config.num_leads) == (int(metadata["width"]), 4, 12)
     assert (str(config.causal), config.state_size) == (metadata["causal"], int(metadata["state_size"]))
@@ -100,7 +100,7 @@ def test_converted_backbone_has_the_reference_config_and_trainable_parameters(go
 
 
 def test_converted_backbone_takes_longer_signals_than_its_c_was_made_for(causal):
-    backbone = convert_reference(causal)
+    backbone = convert_study_a(causal)
     signal = torch.randn(1, 12, 1200, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         short, long = (backbone(signal[..., :samples]).last_hidden_state for samples in (600, 1200))
@@ -111,7 +111,7 @@ def test_converted_backbone_takes_longer_signals_than_its_c_was_made_for(causal)
 
 def test_converted_backbone_does_not_share_memory_with_its_source(causal):
     causal = {name: tensor.expand(2, *tensor.shape)[0] for name, tensor in causal.items()}
-    backbone = convert_reference(causal)
+    backbone = convert_study_a(causal)
     before = backbone.layers[0].state_space.kernel(64)
     for tensor in causal.values():
         tensor.zero_()
@@ -128,7 +128,7 @@ def test_wrapped_checkpoint_loads_without_its_heads_teacher_and_masks(causal, pr
     ]
     others += ["ts_encoder.head.proj.0.bias", "head.weight", "head_ssl.s4.s4_layers.0.D", "ema.clustering.0.codebook"]
     wrapped |= {prefix + name: torch.full((3, 5), float("nan")) for name in others}
-    found, expected = (convert_reference(given).state_dict() for given in (wrapped, causal))
+    found, expected = (convert_study_a(given).state_dict() for given in (wrapped, causal))
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in found)
 
@@ -136,17 +136,17 @@ def test_wrapped_checkpoint_loads_without_its_heads_teacher_and_masks(causal, pr
 def test_every_single_tensor_is_needed(causal):
     for name in causal:
         with pytest.raises(EcgCheckpointError, match=re.escape(name.removeprefix("ts_encoder."))):
-            convert_reference({key: tensor for key, tensor in causal.items() if key != name})
+            convert_study_a({key: tensor for key, tensor in causal.items() if key != name})
 
 
 def test_every_shape_and_number_is_checked(causal):
     for name, tensor in causal.items():
         flat = tensor.reshape(1, -1) if tensor.dim() != 2 else tensor.reshape(-1)
         with pytest.raises(EcgCheckpointError):
-            convert_reference({**causal, name: flat})
+            convert_study_a({**causal, name: flat})
         if tensor.is_floating_point() and not name.endswith(".z"):
             with pytest.raises(EcgCheckpointError, match="expected finite numbers"):
-                convert_reference({**causal, name: torch.full_like(tensor, float("nan"))})
+                convert_study_a({**causal, name: torch.full_like(tensor, float("nan"))})
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_every_shape_and_number_is_checked(causal):
 )
 def test_converter_refuses_what_it_does_not_know(causal, change, text):
     with pytest.raises(EcgCheckpointError, match=text):
-        convert_reference(change(causal))
+        convert_study_a(change(causal))
 
 
 # Below: checkpoints of all pairs, made small by the inverse conversion, against names and sums written here by hand.
@@ -228,7 +228,7 @@ def draw(model, objective=""):
 
 def checkpoint(name, num_tokens=TOKENS, **fields):
     """A file of the reference, whose idle heads are not the zeros that the inverse conversion writes."""
-    tensors = to_reference(make_pair(name, **fields), num_tokens)
+    tensors = to_study_a(make_pair(name, **fields), num_tokens)
     for key, tensor in tensors.items():
         if IDLE.search(key) and "clustering" not in key and tensor.is_floating_point():
             tensors[key] = torch.rand_like(tensor)
@@ -312,7 +312,7 @@ def layout(name):
 
 @pytest.mark.parametrize("name", STUDY_PAIRS)
 def test_a_pair_is_written_with_exactly_the_names_and_shapes_of_the_reference(name):
-    written = {key: tuple(tensor.shape) for key, tensor in to_reference(make_pair(name), TOKENS).items()}
+    written = {key: tuple(tensor.shape) for key, tensor in to_study_a(make_pair(name), TOKENS).items()}
     assert written == {f"ts_encoder.{key}": shape for key, shape in layout(name).items()}
 
 
@@ -321,7 +321,7 @@ def test_the_papers_cpc_has_77_tensors_and_its_other_pairs_as_many_as_counted_by
     for objective in HEADS:
         pair = PAIRS[f"s4-{objective}"]
         fields = {"num_codebook_layers": 1} if objective == "dinosr" else {}
-        found[objective] = len(to_reference(pair(pair.config_class(hidden_size=8, **fields))))
+        found[objective] = len(to_study_a(pair(pair.config_class(hidden_size=8, **fields))))
     s4_head, idle = 15, 4
     assert found["cpc"] == 76 + 1
     assert found["jepa"] == found["data2vec"] == 2 * 76 + 1 + s4_head + idle
@@ -332,7 +332,7 @@ def test_the_papers_cpc_has_77_tensors_and_its_other_pairs_as_many_as_counted_by
 @pytest.mark.parametrize("name", STUDY_PAIRS)
 def test_a_pair_comes_back_from_the_names_of_the_reference(name):
     pair = make_pair(name)
-    found = convert_reference_pair(to_reference(pair, TOKENS))
+    found = convert_study_a_pair(to_study_a(pair, TOKENS))
     assert type(found) is PAIRS[name] and not found.training
     fresh = HEADS[name.partition("-")[2]].fresh
     for key, tensor in pair.state_dict().items():
@@ -343,10 +343,10 @@ def test_a_pair_comes_back_from_the_names_of_the_reference(name):
 @pytest.mark.parametrize("name", STUDY_PAIRS)
 def test_a_checkpoint_comes_back_from_our_names_but_for_what_it_is_reported_to_lose(name):
     tensors = checkpoint(name)
-    content = describe_reference(tensors)
+    content = describe_study_a(tensors)
     assert content.pair == name
     assert content.num_tokens == (TOKENS if any("omega" in key for key in tensors) else None)
-    found = to_reference(convert_reference_pair(tensors), TOKENS)
+    found = to_study_a(convert_study_a_pair(tensors), TOKENS)
     for key, tensor in tensors.items():
         lost = IDLE.search(key) or ("decoder" in key and name.endswith("dinosr"))
         assert not lost or key.removeprefix("ts_encoder.") in content.left_out, key
@@ -366,7 +366,7 @@ SETTINGS = {
 
 @pytest.mark.parametrize("name", STUDY_PAIRS)
 def test_a_converted_pair_computes_its_loss_with_the_settings_of_the_study(name):
-    pair = convert_reference_pair(checkpoint(name))
+    pair = convert_study_a_pair(checkpoint(name))
     with torch.no_grad():
         output = pair(torch.randn(2, LEADS, 160, generator=torch.Generator().manual_seed(0)))
     assert output.loss.isfinite()
@@ -401,7 +401,7 @@ def complex_recurrence(tensors, kernel, num_tokens, made_for):
 def test_every_kernel_is_that_of_the_references_recurrence_at_any_length(name, num_tokens):
     tensors = {key.removeprefix("ts_encoder."): tensor for key, tensor in checkpoint(name).items()}
     tensors = {key: torch.randn_like(value) if key.endswith(".C") else value for key, value in tensors.items()}
-    pair = convert_reference_pair(tensors)
+    pair = convert_study_a_pair(tensors)
     spaces = {f"predictor.predictor.s4_layers.{i}.": pair.backbone.layers[i].state_space for i in range(2)}
     if name == "s4-jepa":
         spaces |= {"ema." + key: pair.objective.teacher.backbone.layers[i].state_space for i, key in enumerate(spaces)}
@@ -425,7 +425,7 @@ def test_the_s4_head_gives_what_the_references_tensors_give_one_token_after_the_
     summed = functional.layer_norm(tokens + values * gates.sigmoid(), (WIDTH,), *norm)
     expected = summed @ tensors["head_ssl.s4.decoder.weight"].T + tensors["head_ssl.s4.decoder.bias"]
     with torch.no_grad():
-        assert_close(convert_reference_pair(tensors).objective.predictor(tokens), expected)
+        assert_close(convert_study_a_pair(tensors).objective.predictor(tokens), expected)
 
 
 def stem_of(tensors, signal):
@@ -495,10 +495,10 @@ def test_a_converted_trunk_gives_what_the_references_tensors_give(name):
     tensors = {key.removeprefix("ts_encoder."): tensor for key, tensor in checkpoint(name).items()}
     signal = torch.randn(2, LEADS, 30, generator=torch.Generator().manual_seed(2))
     expected = net1d_of(tensors, signal) if "cnn" in name else transformer_of(tensors, signal, name.endswith("cpc"))
-    pair = convert_reference_pair(tensors)
+    pair = convert_study_a_pair(tensors)
     with torch.no_grad():
         assert_close(pair.backbone(signal).last_hidden_state, expected)
-        assert_close(convert_reference(tensors)(signal).last_hidden_state, expected)
+        assert_close(convert_study_a(tensors)(signal).last_hidden_state, expected)
         if name in WITH_TEACHER:
             teacher = {key.removeprefix("ema."): tensor for key, tensor in tensors.items() if key.startswith("ema.")}
             expected = net1d_of(teacher, signal) if "cnn" in name else transformer_of(teacher, signal, causal=False)
@@ -510,7 +510,7 @@ def test_every_tensor_of_a_pair_is_needed(name):
     tensors = checkpoint(name)
     for key in tensors:
         with pytest.raises(EcgCheckpointError, match=r"expected .*(got|missing)"):
-            convert_reference_pair({other: tensor for other, tensor in tensors.items() if other != key})
+            convert_study_a_pair({other: tensor for other, tensor in tensors.items() if other != key})
 
 
 @pytest.mark.parametrize("name", [*S4_PAIRS, "transformer-hubertpp", "cnn-hubertpp"])
@@ -526,7 +526,7 @@ def test_every_shape_type_and_number_of_a_pair_is_checked(name):
         )
         for wrong in bad:
             with pytest.raises(EcgCheckpointError, match=re.escape(key.removeprefix("ts_encoder."))):
-                convert_reference_pair({**tensors, key: wrong})
+                convert_study_a_pair({**tensors, key: wrong})
 
 
 @pytest.mark.parametrize("name", S4_PAIRS)
@@ -534,11 +534,11 @@ def test_every_shape_type_and_number_of_a_pair_is_checked(name):
 def test_a_tensor_that_a_pair_does_not_have_is_refused(name, extra):
     tensors = {**checkpoint(name), f"ts_encoder.{extra}": torch.zeros(1)}
     with pytest.raises(EcgCheckpointError, match=re.escape(extra)):
-        convert_reference_pair(tensors)
+        convert_study_a_pair(tensors)
 
 
 def test_what_has_no_place_in_ours_is_named_in_the_log(caplog):
-    convert_reference_pair(checkpoint("s4-dinosr"))
+    convert_study_a_pair(checkpoint("s4-dinosr"))
     text = caplog.text
     assert "left out of s4-dinosr, head that enters no loss: head.proj.*.* (2), ema.head.proj.*.* (2)" in text
     assert "codebook that the reference builds and never uses: ema.clustering.*.* (3)" in text
@@ -563,12 +563,12 @@ def plant(tensors, noise):
 def test_a_teacher_that_follows_is_told_from_one_that_never_did(name):
     tensors = checkpoint(name)
     assert diagnose_teacher(tensors).verdict == "independent"
-    assert convert_reference_pair(tensors).config.teacher == "frozen_random"
+    assert convert_study_a_pair(tensors).config.teacher == "frozen_random"
     followed = plant(tensors, noise=0.1)
     diagnosis = diagnose_teacher(followed)
     assert diagnosis.verdict == "follows" and min(diagnosis.correlations.values()) > 0.95
-    pair = convert_reference_pair(followed)
-    assert pair.config.teacher == "ema" and describe_reference(followed).teacher == diagnosis
+    pair = convert_study_a_pair(followed)
+    assert pair.config.teacher == "ema" and describe_study_a(followed).teacher == diagnosis
     assert torch.equal(
         pair.objective.teacher.backbone.stem.convs[0].weight, followed["ts_encoder.ema.encoder.layers.0.0.weight"]
     )
@@ -597,10 +597,10 @@ def test_a_teacher_that_only_half_follows_is_unclear_and_has_to_be_named():
     tensors = plant(checkpoint("s4-jepa"), noise=0.6)
     assert diagnose_teacher(tensors).verdict == "unclear"
     with pytest.raises(EcgCheckpointError, match=r"unclear: .*log_dt \+1\.000 .*say which by teacher='ema'"):
-        convert_reference_pair(tensors)
-    assert convert_reference_pair(tensors, teacher="ema").config.teacher == "ema"
+        convert_study_a_pair(tensors)
+    assert convert_study_a_pair(tensors, teacher="ema").config.teacher == "ema"
     with pytest.raises(ValueError, match=r"one of \['ema', 'frozen_random'\], got 'slow'"):
-        convert_reference_pair(tensors, teacher="slow")
+        convert_study_a_pair(tensors, teacher="slow")
 
 
 def test_cpc_has_no_teacher_to_diagnose():
@@ -608,8 +608,8 @@ def test_cpc_has_no_teacher_to_diagnose():
     with pytest.raises(EcgCheckpointError, match="got none; cpc has no teacher"):
         diagnose_teacher(tensors)
     with pytest.raises(ValueError, match="must be left out for s4-cpc"):
-        convert_reference_pair(tensors, teacher="ema")
-    assert describe_reference(tensors).teacher is None
+        convert_study_a_pair(tensors, teacher="ema")
+    assert describe_study_a(tensors).teacher is None
 
 
 def test_codes_without_members_shrink_in_ours_as_in_the_reference():
@@ -618,12 +618,12 @@ def test_codes_without_members_shrink_in_ours_as_in_the_reference():
     tensors[counts] = torch.tensor([1.0, 1e-6, 1e-9, 1e-12, 0.0])
     tensors[total] = tensors[counts][:, None] * torch.randn(CODES, WIDTH, generator=torch.Generator().manual_seed(4))
     tensors[codebook] = tensors[total] / tensors[counts].clamp(min=1e-8)[:, None]
-    pair = convert_reference_pair(tensors)
+    pair = convert_study_a_pair(tensors)
     tokens = torch.randn(50, WIDTH, generator=torch.Generator().manual_seed(5)) / 10
     expected = torch.cdist(tokens, tensors[codebook]).argmin(dim=1)
     assert len(set(expected.tolist())) > 2
     assert torch.equal(pair.objective.codebooks[0].nearest(tokens), expected)
-    for key, tensor in to_reference(pair, TOKENS).items():
+    for key, tensor in to_study_a(pair, TOKENS).items():
         if "clustering.0" in key:
             torch.testing.assert_close(tensor, tensors[key], rtol=1e-5, atol=1e-12)
 
@@ -632,35 +632,35 @@ def test_codes_at_odds_with_their_sums_and_a_second_codebook_in_use_are_refused(
     tensors = checkpoint("s4-dinosr")
     first, second = (f"ts_encoder.ema.clustering.{index}." for index in range(2))
     with pytest.raises(EcgCheckpointError, match=r"expected ema\.clustering\.0\.codebook to be code_sum / code_cnt"):
-        convert_reference_pair({**tensors, first + "codebook": tensors[first + "codebook"] + 1})
+        convert_study_a_pair({**tensors, first + "codebook": tensors[first + "codebook"] + 1})
     with pytest.raises(EcgCheckpointError, match=r"second codebook never to have been used.* counts of 3 to 3"):
-        convert_reference_pair({**tensors, second + "code_cnt": torch.full((CODES,), 3.0)})
+        convert_study_a_pair({**tensors, second + "code_cnt": torch.full((CODES,), 3.0)})
 
 
 def test_a_backbone_of_cpc_that_looks_ahead_converts_alone():
     tensors = {key: tensor for key, tensor in checkpoint("cnn-jepa").items() if re.search(r"encoder\.(enc|pred)", key)}
     tensors["ts_encoder.head_ssl.proj.0.weight"] = torch.zeros(WIDTH, WIDTH)
     with pytest.raises(EcgCheckpointError, match="one of cnn-cpc that sees the tokens which it must predict"):
-        convert_reference_pair(tensors)
-    bidirectional = to_reference(make_pair("s4-jepa").backbone) | {"head_ssl.proj.0.weight": torch.zeros(WIDTH, WIDTH)}
+        convert_study_a_pair(tensors)
+    bidirectional = to_study_a(make_pair("s4-jepa").backbone) | {"head_ssl.proj.0.weight": torch.zeros(WIDTH, WIDTH)}
     with pytest.raises(EcgCheckpointError, match="one of s4-cpc that sees the tokens"):
-        convert_reference_pair(bidirectional)
-    assert not convert_reference(tensors, causal=False).config.causal
+        convert_study_a_pair(bidirectional)
+    assert not convert_study_a(tensors, causal=False).config.causal
     with pytest.raises(ValueError, match="causal must be False, as the tensors say, got True"):
-        convert_reference(tensors, causal=True)
+        convert_study_a(tensors, causal=True)
 
 
 def test_a_transformer_without_its_head_has_to_be_said_to_be_causal_or_not():
     tensors = checkpoint("transformer-cpc")
     tensors["head.weight"] = tensors.pop("ts_encoder.head_ssl.proj.0.weight")
     with pytest.raises(ValueError, match="causal must be given for a transformer alone"):
-        convert_reference(tensors)
-    assert [convert_reference(tensors, causal=causal).config.causal for causal in (False, True)] == [False, True]
+        convert_study_a(tensors)
+    assert [convert_study_a(tensors, causal=causal).config.causal for causal in (False, True)] == [False, True]
     with pytest.raises(EcgCheckpointError, match="got no head_ssl"):
-        convert_reference_pair(tensors)
+        convert_study_a_pair(tensors)
     frequencies = "ts_encoder.predictor.predictor.pos_encoding.inv_freq"
     with pytest.raises(EcgCheckpointError, match="rotary positions with base 10000, got"):
-        convert_reference({**tensors, frequencies: tensors[frequencies] / 2}, causal=True)
+        convert_study_a({**tensors, frequencies: tensors[frequencies] / 2}, causal=True)
 
 
 @pytest.mark.parametrize(
@@ -677,23 +677,23 @@ def test_a_transformer_without_its_head_has_to_be_said_to_be_causal_or_not():
 )
 def test_a_model_that_the_reference_cannot_name_is_not_written(name, fields, text):
     with pytest.raises(ValueError, match=text):
-        to_reference(make_pair(name, **fields), TOKENS)
+        to_study_a(make_pair(name, **fields), TOKENS)
 
 
 def test_only_pairs_of_the_study_are_written_for_an_even_number_of_tokens():
     kind = PAIRS["s4-supervised"]
     with pytest.raises(ValueError, match="got a EcgS4ForSupervised"):
-        to_reference(kind(kind.config_class(hidden_size=8)))
+        to_study_a(kind(kind.config_class(hidden_size=8)))
     for num_tokens in (0, 301):
         with pytest.raises(ValueError, match=f"even and at least 2, got {num_tokens}"):
-            to_reference(make_pair("s4-cpc"), num_tokens)
+            to_study_a(make_pair("s4-cpc"), num_tokens)
 
 
 @pytest.mark.parametrize("name", ["s4-dinosr", "cnn-jepa"])
 def test_what_was_written_shares_no_memory_with_its_model(name):
     pair = make_pair(name)
     before = {key: tensor.clone() for key, tensor in pair.state_dict().items()}
-    for tensor in to_reference(pair, TOKENS).values():
+    for tensor in to_study_a(pair, TOKENS).values():
         tensor.zero_()
     assert all(torch.equal(tensor, before[key]) for key, tensor in pair.state_dict().items())
 
@@ -701,7 +701,7 @@ def test_what_was_written_shares_no_memory_with_its_model(name):
 @pytest.mark.parametrize("trunk", SMALL)
 def test_a_backbone_alone_comes_back(trunk):
     backbone = make_pair(f"{trunk}-jepa").backbone
-    found = convert_reference(to_reference(backbone, TOKENS), causal=False)
+    found = convert_study_a(to_study_a(backbone, TOKENS), causal=False)
     assert type(found) is load(BACKBONES, trunk)
     for key, tensor in backbone.state_dict().items():
         torch.testing.assert_close(found.state_dict()[key], tensor, rtol=2e-6, atol=2e-6, msg=key)
@@ -723,14 +723,14 @@ def test_a_file_that_needs_code_is_refused_with_two_lines_that_help(tmp_path):
     with pytest.raises(
         EcgCheckpointError, match=r"objects of \['builtins\.getattr', 'pathlib.*\], which could run any code"
     ) as error:
-        load_reference(file)
+        load_study_a(file)
     assert not trap.exists()
     # The recipe of the message, on a machine that is trusted.
     lines, saved = re.search(r"run `(.*)` and convert (\S+) instead", str(error.value)).groups()
     (tmp_path / "recipe.py").write_text(lines)
     runpy.run_path(str(tmp_path / "recipe.py"))
     assert trap.exists()
-    found = load_reference(saved)
+    found = load_study_a(saved)
     assert found.keys() == tensors.keys() and all(torch.equal(found[key], tensors[key]) for key in tensors)
 
 
@@ -738,7 +738,7 @@ def test_a_class_that_the_first_look_at_a_file_misses_is_still_not_run(tmp_path,
     torch.save({"state_dict": {}, "callbacks": Trap(tmp_path / "sprung")}, tmp_path / "file.ckpt")
     monkeypatch.setattr("ecg_hf.models.conversion.file.get_unsafe_globals_in_checkpoint", lambda path: [])
     with pytest.raises(EcgCheckpointError, match="a whole checkpoint of tensors alone"):
-        load_reference(tmp_path / "file.ckpt")
+        load_study_a(tmp_path / "file.ckpt")
     assert not (tmp_path / "sprung").exists()
 
 
@@ -749,14 +749,14 @@ def test_every_safe_form_of_a_file_gives_the_same_tensors(tmp_path):
     torch.save({"state_dict": tensors, "epoch": 10, "hyper_parameters": {"lr": 3e-3}}, tmp_path / "lightning.ckpt")
     save_file(tensors, tmp_path / "tensors.safetensors")
     for path in sorted(tmp_path.iterdir()):
-        found = load_reference(path)
+        found = load_study_a(path)
         assert found.keys() == tensors.keys() and all(torch.equal(found[key], tensors[key]) for key in tensors)
 
 
 def test_a_file_that_is_damaged_or_of_something_else_is_refused(tmp_path):
     file = tmp_path / "file.ckpt"
     with pytest.raises(FileNotFoundError, match="where there is no file"):
-        load_reference(file)
+        load_study_a(file)
     for content, text in (
         ({"state_dict": {"a": 1}}, r"nothing but tensors .*\{'a': 'int'\}"),
         ({"state_dict": {}}, r"expected tensors by name .*got \[\]"),
@@ -765,17 +765,17 @@ def test_a_file_that_is_damaged_or_of_something_else_is_refused(tmp_path):
     ):
         torch.save(content, file)
         with pytest.raises(EcgCheckpointError, match=text):
-            load_reference(file)
+            load_study_a(file)
     torch.save(checkpoint("s4-cpc"), file)
     whole = file.read_bytes()
     for kept in (100, len(whole) // 2, len(whole) - 10):
         file.write_bytes(whole[:kept])
         with pytest.raises(EcgCheckpointError, match=r"copy it again"):
-            load_reference(file)
+            load_study_a(file)
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"\x10")
     with pytest.raises(EcgCheckpointError, match="expected a safetensors file"):
-        load_reference(broken)
+        load_study_a(broken)
 
 
 @pytest.fixture
@@ -811,7 +811,7 @@ def test_the_script_writes_a_folder_that_the_auto_classes_load(convert_script, n
     tensors = checkpoint(name, num_leads=12)
     torch.save({"state_dict": tensors}, tmp_path / "file.ckpt")
     printed = convert_script(tmp_path / "file.ckpt", tmp_path / "model")
-    expected = convert_reference_pair(tensors)
+    expected = convert_study_a_pair(tensors)
     pair = AutoModelForPreTraining.from_pretrained(tmp_path / "model")
     encoder = AutoModel.from_pretrained(tmp_path / "model")
     signal = torch.randn(2, 12, 160, generator=torch.Generator().manual_seed(0))
@@ -853,7 +853,7 @@ def test_the_script_converts_a_backbone_alone_and_refuses_what_it_was_not_asked_
     printed = convert_script(*words, "--pair", "none", "--normalization", "none")
     assert "converted: EcgS4Backbone" in printed and "left out: everything but the backbone" in printed
     found = AutoModel.from_pretrained(tmp_path / "model").state_dict()
-    expected = convert_reference(tensors).state_dict()
+    expected = convert_study_a(tensors).state_dict()
     assert all(torch.equal(found[key], expected[key]) for key in expected)
     with pytest.raises(SystemExit, match="which exists"):
         convert_script(*words)

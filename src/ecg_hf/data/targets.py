@@ -213,7 +213,7 @@ def require_both_classes(split: LabelledSplit, task: Task) -> None:
         )
 
 
-def share_of_patients(records: Split, fraction: float, seed: int) -> NDArray[np.int64]:
+def fraction_of_patients(records: Split, fraction: float, seed: int) -> NDArray[np.int64]:
     """Chooses a random share of the patients with all their records; a larger share contains a smaller one.
 
     A record whose patient is not known counts as a patient of its own.
@@ -235,11 +235,11 @@ def share_of_patients(records: Split, fraction: float, seed: int) -> NDArray[np.
     return np.flatnonzero(np.isin(owner, chosen))
 
 
-def keep_share(split: LabelledSplit, fraction: float, seed: int) -> LabelledSplit:
-    """Keeps a share of the patients, see `share_of_patients`."""
+def keep_fraction(split: LabelledSplit, fraction: float, seed: int) -> LabelledSplit:
+    """Keeps a share of the patients, see `fraction_of_patients`."""
     if fraction == 1:
         return split
-    kept = share_of_patients(split.records, fraction, seed)
+    kept = fraction_of_patients(split.records, fraction, seed)
     return LabelledSplit(split.records.select(kept), split.targets[kept], split.num_dropped)
 
 

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from ecg_hf.data.crops import average_by_record
-from ecg_hf.data.targets import LabelledSplit, keep_share, read_splits, require_both_classes, sort_by_record
+from ecg_hf.data.targets import LabelledSplit, keep_fraction, read_splits, require_both_classes, sort_by_record
 from ecg_hf.evaluation.arguments import FinetuningArguments
 from ecg_hf.evaluation.examples import EpochOfExamples, Examples, OnePerRecord, RandomCrops, Tiles
 from ecg_hf.evaluation.frozen_features import cache_features, default_root
@@ -61,7 +61,7 @@ def finetune(arguments: FinetuningArguments) -> Path:
     corpus = open_task_corpus(arguments, task)
     task, splits, scale = read_splits(corpus, task, extractor, arguments.unlabelled)
     train, validation, _ = task.splits
-    splits[train] = sort_by_record(keep_share(splits[train], arguments.fraction, arguments.seed))
+    splits[train] = sort_by_record(keep_fraction(splits[train], arguments.fraction, arguments.seed))
     require_both_classes(splits[validation], task)
     set_seed(arguments.seed)
     model = make_classifier(arguments, task)

@@ -13,7 +13,7 @@ from ecg_hf.data.batches import MixedCrops
 from ecg_hf.data.built import BuiltCorpus
 from ecg_hf.data.opening import open_split
 from ecg_hf.data.split import Split, require_disjoint
-from ecg_hf.data.targets import choose_labels, resolve_labels, share_of_patients
+from ecg_hf.data.targets import choose_labels, fraction_of_patients, resolve_labels
 from ecg_hf.models.pairs import PAIRS, Pair
 from ecg_hf.registry import CORPORA, TASKS, load
 from ecg_hf.signals.feature_extraction import PTBXL_MEAN, PTBXL_STD, EcgFeatureExtractor
@@ -141,11 +141,11 @@ def open_splits(corpus: Corpus, extractor: EcgFeatureExtractor) -> tuple[Split, 
     return train, validation
 
 
-def choose_share(split: Split, arguments: PretrainingArguments) -> Split:
+def choose_fraction(split: Split, arguments: PretrainingArguments) -> Split:
     """Gives the records of a training split that a run is trained on."""
     if arguments.fraction == 1:
         return split
-    return split.select(share_of_patients(split, arguments.fraction, arguments.fraction_seed))
+    return split.select(fraction_of_patients(split, arguments.fraction, arguments.fraction_seed))
 
 
 def make_crops(arguments: PretrainingArguments, train: Sequence[Split], task: Task | None = None) -> MixedCrops:
@@ -156,7 +156,7 @@ def make_crops(arguments: PretrainingArguments, train: Sequence[Split], task: Ta
         train: Training split of each of its corpora, with all its patients.
         task: What a supervised run learns.
     """
-    train = [choose_share(split, arguments) for split in train]
+    train = [choose_fraction(split, arguments) for split in train]
     return MixedCrops(
         train,
         round(arguments.crop_duration_s * arguments.sampling_rate),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ecg_hf.errors import EcgCheckpointError
 from ecg_hf.models.backbones.base import Backbone, EcgModel
-from ecg_hf.models.conversion.file import load_reference
+from ecg_hf.models.conversion.file import load_study_a
 from ecg_hf.models.conversion.layout import Layout, check_layout, plain_names, summarise
 from ecg_hf.models.conversion.objectives import HEADS, HUBERTPP_SIZES, S4_HEAD, objective_layout, recognise
 from ecg_hf.models.conversion.s4 import s4_sizes
@@ -21,14 +21,14 @@ from ecg_hf.models.pairs import PAIRS, Pair
 from ecg_hf.registry import BACKBONES, load
 
 __all__ = [
-    "ReferenceContent",
+    "StudyAContent",
     "TeacherDiagnosis",
-    "convert_reference",
-    "convert_reference_pair",
-    "describe_reference",
+    "convert_study_a",
+    "convert_study_a_pair",
+    "describe_study_a",
     "diagnose_teacher",
-    "load_reference",
-    "to_reference",
+    "load_study_a",
+    "to_study_a",
 ]
 
 NUM_TOKENS = 300  # of the study's crops
@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class ReferenceContent:
+class StudyAContent:
     """What is in a checkpoint of the reference.
 
     Args:
@@ -62,7 +62,7 @@ class ReferenceContent:
     teacher: TeacherDiagnosis | None
 
 
-def convert_reference(state_dict: Mapping[str, Tensor], *, causal: bool | None = None) -> Backbone:
+def convert_study_a(state_dict: Mapping[str, Tensor], *, causal: bool | None = None) -> Backbone:
     """Builds the backbone that a state dict of the study's encoder describes, in evaluation mode.
 
     Its fields follow from names and shapes. SSL heads, teachers, masks and classifiers are left out; every other name
@@ -96,7 +96,7 @@ def convert_reference(state_dict: Mapping[str, Tensor], *, causal: bool | None =
     return backbone
 
 
-def convert_reference_pair(state_dict: Mapping[str, Tensor], *, teacher: str | None = None) -> Pair:
+def convert_study_a_pair(state_dict: Mapping[str, Tensor], *, teacher: str | None = None) -> Pair:
     """Builds the pair that a whole pretraining checkpoint describes, in evaluation mode, with the study's settings.
 
     Every tensor must be known, present and of the right shape. Those that have no place in ours are named in the log,
@@ -110,7 +110,7 @@ def convert_reference_pair(state_dict: Mapping[str, Tensor], *, teacher: str | N
         The pair, such as an EcgS4ForJEPA.
 
     Raises:
-        EcgCheckpointError: As `convert_reference` does; if the objective is not one of the five; or if it is unclear
+        EcgCheckpointError: As `convert_study_a` does; if the objective is not one of the five; or if it is unclear
             whether the teacher follows and `teacher` does not say.
         ValueError: If `teacher` is given and there is none, or is not one of the two.
 
@@ -135,7 +135,7 @@ def convert_reference_pair(state_dict: Mapping[str, Tensor], *, teacher: str | N
     return pair
 
 
-def describe_reference(state_dict: Mapping[str, Tensor], *, backbone_only: bool = False) -> ReferenceContent:
+def describe_study_a(state_dict: Mapping[str, Tensor], *, backbone_only: bool = False) -> StudyAContent:
     """Says what is in a checkpoint, and what of it our pair has no place for.
 
     Args:
@@ -143,21 +143,21 @@ def describe_reference(state_dict: Mapping[str, Tensor], *, backbone_only: bool 
         backbone_only: Whether the objective's part is to be left out, so that it need not be whole.
 
     Raises:
-        EcgCheckpointError: As `convert_reference_pair` does, but not of a teacher that is unclear.
+        EcgCheckpointError: As `convert_study_a_pair` does, but not of a teacher that is unclear.
     """
     tensors = plain_names(state_dict)
     backbone, _ = read_backbone(tensors)
     if backbone_only or recognise(tensors) is None:
         others = {name: "not the backbone's" for name in tensors if name.startswith(_NOT_THE_BACKBONE)}
         own = {name: tensor for name, tensor in tensors.items() if name not in others}
-        return ReferenceContent(backbone, None, _num_tokens(own), others, (), None)
+        return StudyAContent(backbone, None, _num_tokens(own), others, (), None)
     pair, _, layout = _read_pair(tensors)
     head = HEADS[pair.partition("-")[2]]
     teacher = diagnose_teacher(tensors) if head.has_teacher else None
-    return ReferenceContent(backbone, pair, _num_tokens(tensors), layout.left_out(), head.fresh, teacher)
+    return StudyAContent(backbone, pair, _num_tokens(tensors), layout.left_out(), head.fresh, teacher)
 
 
-def to_reference(model: EcgModel, num_tokens: int = NUM_TOKENS) -> dict[str, Tensor]:
+def to_study_a(model: EcgModel, num_tokens: int = NUM_TOKENS) -> dict[str, Tensor]:
     """Writes a model with the reference's names and shapes: the inverse of the conversions.
 
     What has no place in ours becomes zeros: idle heads, DinoSR's second codebook, unused norms.

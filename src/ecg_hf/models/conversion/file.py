@@ -20,7 +20,7 @@ _RECIPE = (
 )
 
 
-def load_reference(path: Path | str) -> dict[str, Tensor]:
+def load_study_a(path: Path | str) -> dict[str, Tensor]:
     """Reads the tensors of a checkpoint of the reference.
 
     Args:

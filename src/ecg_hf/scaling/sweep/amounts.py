@@ -9,7 +9,7 @@ from ecg_hf.output.files import read_json
 from ecg_hf.scaling.sweep.data_job import CONTRACT, CORPUS
 from ecg_hf.scaling.sweep.training_job import TrainingJob
 from ecg_hf.training.arguments import PretrainingArguments
-from ecg_hf.training.pretrain import choose_share, make_extractor, open_corpora
+from ecg_hf.training.pretrain import choose_fraction, make_extractor, open_corpora
 
 DATA = (*CORPUS, *CONTRACT, "fraction", "fraction_seed")
 
@@ -60,7 +60,7 @@ def _data(arguments: PretrainingArguments) -> str:
 def _count(arguments: PretrainingArguments) -> Amount:
     extractor = make_extractor(arguments)
     splits = [open_split(corpus, "train", extractor) for corpus in open_corpora(arguments)]
-    return _add(choose_share(split, arguments).counts() for split in splits)
+    return _add(choose_fraction(split, arguments).counts() for split in splits)
 
 
 def _add(counts: Iterable[dict[str, Any]]) -> Amount:
