@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from ecg_hf.corpora import examples as corpus_module
+from ecg_hf.corpora import base as corpus_module
 from ecg_hf.corpora.examples import write_table
 from ecg_hf.corpora.loading import load_corpus, register_corpora
 from ecg_hf.corpora.roots.base import MissingFileError

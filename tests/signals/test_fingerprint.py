@@ -238,7 +238,8 @@ def read(path):
 
 @real
 def test_every_real_copy_is_found_under_each_of_its_names_and_nothing_else():
-    paths = sorted(path for path in SHARED.glob("*/**/*.hea"))
+    apart = {"vendor", "cases"}  # files of other devices, and files that are wrong on purpose
+    paths = sorted(path for path in SHARED.glob("*/**/*.hea") if not apart & set(path.relative_to(SHARED).parts))
     names = [path.stem for path in paths]
     found = find_duplicates([read(path) for path in paths])
     of_ptbxl = {name: name.removesuffix("_lr").removesuffix("_hr").removeprefix("HR") for name in names}

@@ -44,7 +44,7 @@ def test_it_agrees_with_our_own_decoder_where_both_read(tmp_path):
 
 def test_our_own_decoder_refuses_flac_and_names_this_one(tmp_path):
     _, files = write(tmp_path, "516")
-    with pytest.raises(EcgFormatError, match=r"through ecg_hf\.formats\.rare_wfdb"):
+    with pytest.raises(EcgFormatError, match=r"through ecg_hf\.signals\.formats\.rare_wfdb"):
         wfdb.parse_header(files["r1.hea"], "r1")
 
 

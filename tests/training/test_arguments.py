@@ -70,7 +70,7 @@ def test_a_field_without_a_value_is_refused():
 
 
 RECIPES = ROOT / "scripts" / "recipes"
-GRID = sorted([*RECIPES.glob("*-*.yaml"), *RECIPES.glob("reference/*-*.yaml")])
+GRID = sorted([*RECIPES.glob("*-*.yaml"), *RECIPES.glob("as-published/*-*.yaml")])
 GRID = [path for path in GRID if path.stem != "study-a"]
 
 
@@ -91,7 +91,7 @@ def test_the_recipes_are_the_grid_of_study_a():
 def test_a_recipe_says_what_its_base_does_not_and_overrides_what_it_does():
     ours, theirs = (
         parse_arguments(PretrainingArguments, [str(RECIPES / name), "--output_dir", "out"])
-        for name in ("s4-jepa.yaml", "reference/s4-jepa.yaml")
+        for name in ("s4-jepa.yaml", "as-published/s4-jepa.yaml")
     )
     assert (ours.corpus, theirs.corpus) == (["ptbxl"], ["ptbxl"])
     assert (ours.schedule, theirs.schedule) == ("cosine", "constant")

@@ -1,37 +1,62 @@
-"""Arguments of a fine-tuning run."""
+"""Arguments of a fine-tuning run, as a command line, a YAML recipe or code gives them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from ecg_hf.training.arguments import check_fraction, option
+from ecg_hf.training.arguments import check_fraction
+from ecg_hf.training.flags import option
 
 
 @dataclass
 class FinetuningArguments:
-    """Everything that decides a fine-tuning run; saved beside its results."""
+    """Arguments of a fine-tuning run; saved in the model folder as part of run.json.
 
-    model: str = field(metadata={"help": "Folder or Hub name of a pretrained model."})
-    task: str = field(metadata={"help": "A key of ecg_hf.registry.TASKS."})
-    output_dir: str = field(metadata={"help": "Folder for the model, results.json and predictions.parquet."})
-    mode: str = option("linear", "linear, frozen (attention probe), finetune or scratch.")
-    data_dir: str | None = option(None, "Folder, zip or URL of the task's corpus, or the folder where it was built.")
-    corpus_config: str | None = option(None, "Config of the corpus; the task's default if not given.")
-    corpus_fields: list[str] = option([], "Fields for the builder of a computed corpus, each name=value.")
-    unlabelled: str | None = option(None, "drop or zero: records without a label of the task; the task's default.")
-    vocabulary: str | None = option(None, "train or all (study A): where labels are counted that must be frequent.")
-    epochs: int = option(100, "Passes over the training records, one random crop (cached probes: tile) of each.")
-    fraction: float = option(1.0, "Share of the training patients to use; a larger share contains a smaller one.")
-    frozen_features: str = option(
-        "float32", "How a probe keeps its features: float32, float16, or none, to run the backbone in each epoch."
+    `ecg-hf finetune --help` explains each of them.
+
+    Raises:
+        ValueError: If a value is not allowed.
+
+    Example:
+        >>> FinetuningArguments("my-model", task="synthetic", output_dir="my-probe").mode
+        'linear'
+    """
+
+    model: str = option(text="Folder or Hub name of a pretrained model.", group="Run")
+    task: str = option(text="Task to learn; `ecg-hf tasks` lists them.")
+    output_dir: str = option(text="Folder for the model, results.json, predictions.parquet and plots.")
+    mode: str = option("linear", "Mode: linear or frozen (attention) probe, finetune, or scratch.")
+    data_dir: str | None = option(
+        None, "Folder, zip or URL of the task's corpus, or the folder it was built in.", group="Data"
     )
-    feature_cache: str | None = option(None, "Folder for these, which later runs reuse; in the datasets cache if None.")
+    corpus_config: str | None = option(None, "Config of the corpus; that of the task if not given.")
+    corpus_fields: list[str] = option([], "Fields of the builder of a computed corpus, each name=value.")
+    unlabelled: str | None = option(
+        None, "Records without a label of the task: drop or zero; as the task says if not given."
+    )
+    vocabulary: str | None = option(
+        None, "Records whose labels are counted where labels must be frequent: train or all (study A)."
+    )
+    fraction: float = option(1.0, "Fraction of the training patients; a larger one contains every smaller one.")
+    epochs: int = option(
+        100, "Passes over the training records, with one random crop (or cached tile) of each.", group="Optimisation"
+    )
     batch_size: int = option(64, "Crops per step.")
-    learning_rate: float = option(1e-3, "Of the head; finetune uses a tenth for the trunk, a hundredth for the stem.")
-    weight_decay: float = option(1e-3, "AdamW's decay of what decays.")
-    max_grad_norm: float = option(0.0, "Gradients are clipped to this norm; 0 does not clip.")
-    early_stopping_patience: int = option(0, "Stop after so many epochs without a better score; 0 never stops.")
-    num_resamples: int = option(1000, "Bootstrap resamples of patients behind each interval.")
-    seed: int = option(0, "Decides the head, order, crops, dropout and the fraction.")
-    resume: bool = option(False, "Continue from the last epoch in output_dir, if there is one.")
+    learning_rate: float = option(
+        1e-3, "Learning rate of the head; finetune uses a tenth for layers, a hundredth for the stem."
+    )
+    weight_decay: float = option(1e-3, "Weight decay of AdamW; norms, biases and state spaces are spared.")
+    max_grad_norm: float = option(0.0, "Norm that gradients are clipped to; 0 does not clip.")
+    early_stopping_patience: int = option(0, "Epochs without a better score before the run stops; 0: never.")
+    seed: int = option(0, "Seed of the head, order, crops, dropout and the fraction.")
+    frozen_features: str = option(
+        "float32",
+        "Storage of a probe's features: float32, float16, or none (run the backbone in each epoch).",
+        group="Probes",
+    )
+    feature_cache: str | None = option(
+        None, "Folder of these features, reused by later runs; in the datasets cache if not given."
+    )
+    num_resamples: int = option(1000, "Bootstrap resamples of the patients behind each interval.", group="Evaluation")
+    resume: bool = option(False, "Resume from the last epoch in --output_dir, if there is one.", group="What to do")
 
     def __post_init__(self) -> None:
         if self.mode not in ("linear", "frozen", "finetune", "scratch"):

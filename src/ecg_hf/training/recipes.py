@@ -1,43 +1,51 @@
-"""Reads arguments from flags, YAML recipes and mappings."""
+"""Readers of arguments: from flags, from YAML recipes and from mappings."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import yaml
-from transformers import HfArgumentParser
+
+from ecg_hf.training.flags import FlagParser, parse_dataclass
 
 Arguments = TypeVar("Arguments")
 
 
-def parse_arguments(kind: type[Arguments], argv: Sequence[str]) -> Arguments:
-    """Reads arguments from flags, or from a YAML recipe that flags after it override.
+def parse_arguments(kind: type[Arguments], argv: Sequence[str], parser: FlagParser | None = None) -> Arguments:
+    """Reads arguments from flags, or from a YAML recipe and flags after it that override it.
+
+    A recipe may name another one as its `base`, a path relative to its own folder, whose values it overrides.
 
     Args:
-        kind: A dataclass of this module.
-        argv: Command line without the script's name; its first word may be a recipe's path. What a recipe does not say,
-            the recipe that it names as its `base` does, a path from its own folder.
+        kind: Dataclass of the arguments, such as `PretrainingArguments`.
+        argv: Command line without the name of the command; its first word may be the path of a recipe.
+        parser: Parser that knows the command's name and description; a plain one if None.
 
     Raises:
         ValueError: If a recipe names a field that does not exist, or a value is not allowed.
+        SystemExit: If a flag is unknown or its value has the wrong type.
+
+    Example:
+        >>> from ecg_hf import PretrainingArguments
+        >>> arguments = parse_arguments(PretrainingArguments, ["--output_dir", "OUT", "--max_steps", "5"])
+        >>> arguments.pair, arguments.max_steps
+        ('s4-cpc', 5)
     """
     flags = list(argv)
     if flags and flags[0].endswith((".yaml", ".yml")):
         flags = [*_read_recipe(Path(flags[0]), kind), *flags[1:]]
-    parser = HfArgumentParser(cast(Any, kind), description=kind.__doc__)
-    (arguments,) = parser.parse_args_into_dataclasses(flags)
-    parsed: Arguments = arguments
+    parsed: Arguments = parse_dataclass(parser or FlagParser(kind.__doc__), kind, flags)
     return parsed
 
 
 def make_arguments(kind: type[Arguments], values: Mapping[str, Any], where: str = "the arguments") -> Arguments:
-    """Makes arguments of values by name, as a YAML file holds them, under the rules of the command line.
+    """Builds arguments from values by name, as a YAML file holds them, under the rules of the command line.
 
     Args:
-        kind: A dataclass of this module.
-        values: By name of the field.
-        where: Names their source in an error.
+        kind: Dataclass of the arguments, such as `PretrainingArguments`.
+        values: Values by the names of their fields.
+        where: Source of the values, for an error message.
 
     Raises:
         ValueError: If a field does not exist, or a value is not allowed.
@@ -46,7 +54,7 @@ def make_arguments(kind: type[Arguments], values: Mapping[str, Any], where: str 
 
 
 def _read_recipe(path: Path, kind: Any) -> list[str]:
-    """Turns a recipe, after its base if it has one, into flags."""
+    """Translates a recipe, and before it the recipe that is its base, to flags."""
     recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(recipe, dict):
         raise ValueError(f"{path} must map names of {kind.__name__} to values, got {recipe}")
@@ -66,10 +74,14 @@ def _as_flags(values: Mapping[str, Any], kind: Any, where: str) -> list[str]:
 
 
 def parse_fields(pairs: Sequence[str]) -> dict[str, Any]:
-    """Reads `name=value` words, values as in YAML: `["dropout=0.1", "causal=true"]`.
+    """Reads words of the form `name=value`, with values as in YAML.
 
     Raises:
         ValueError: If a word has no "=".
+
+    Example:
+        >>> parse_fields(["dropout=0.1", "causal=true"])
+        {'dropout': 0.1, 'causal': True}
     """
     for pair in pairs:
         if "=" not in pair:
