@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
+from ecg_hf.corpora import base
 from ecg_hf.corpora import code_hash as module
 from ecg_hf.corpora.base import CorpusConfig, EcgCorpus
 from ecg_hf.corpora.index import Entry, check_index, encode_row, parse_table
@@ -59,7 +60,7 @@ class Toy(EcgCorpus):
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch):
     datasets.disable_progress_bars()
-    monkeypatch.setattr(module, "SHARD_SIZE", 2)
+    monkeypatch.setattr(base, "SHARD_SIZE", 2)
 
 
 @pytest.fixture
