@@ -1,37 +1,37 @@
-"""What can be wrong with data, one class per kind; every message says what was expected, what came and what to do."""
+"""Exceptions for faulty data, files and runs; a message states what was expected, what was found and the remedy."""
 
 
 class EcgError(Exception):
-    """An error in data or files, as opposed to one in an argument."""
+    """Base class of the library's exceptions; a faulty argument raises ValueError, TypeError or KeyError instead."""
 
 
 class EcgFormatError(EcgError):
-    """Bytes that do not follow the format they claim, or a form of it that is not supported."""
+    """Data that violates the format it claims to follow, or uses a part of the format that is not supported."""
 
 
 class EcgIntegrityError(EcgError):
-    """Bytes that are well formed but not those that were promised: a checksum, a count, a split that leaks."""
+    """Well-formed data that breaks a promise, such as a checksum, a number of samples or disjoint splits."""
 
 
 class EcgUnitsError(EcgError):
-    """A signal whose physical unit is unknown or is not a voltage."""
+    """A signal whose unit is unknown or not a voltage, or whose gain or amplitude no electrocardiograph produces."""
 
 
 class EcgLeadError(EcgError):
-    """Leads that are unknown, repeated, or missing where they are needed."""
+    """Leads that are unknown, repeated, in the wrong order, or missing where they are needed."""
 
 
 class EcgAccessError(EcgError):
-    """Data that is not where it was said to be, or that its licence does not let us touch."""
+    """Data that cannot be found or read in the expected place, or whose licence forbids its use."""
 
 
 class EcgCheckpointError(EcgError):
-    """A checkpoint that is incomplete, changed, or belongs to another run."""
+    """A checkpoint that is incomplete, was changed, or belongs to another run."""
 
 
 class EcgCollapseError(EcgError):
-    """A pretraining run whose representations no longer differ from token to token."""
+    """A pretraining run that has collapsed: its representations no longer differ from token to token."""
 
 
 class EcgProcessError(EcgError):
-    """A process of a run with several that is gone or does not answer."""
+    """A process of a run that has exited, does not answer, or disagrees with the other processes of the run."""

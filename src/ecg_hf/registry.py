@@ -1,7 +1,13 @@
-"""Everything the library knows by name: one line per backbone, objective, corpus and task."""
+"""Tables of all backbones, objectives, corpora and tasks by name, and hooks into transformers and datasets."""
 
+from functools import partial, wraps
 from importlib import import_module
+from types import ModuleType
 from typing import Any
+
+import wrapt
+
+PREFIX = "ecg_hf/"  # no account on the Hub can have this name, so no repository there is shadowed
 
 BACKBONES = {
     "cnn": "ecg_hf.models.backbones.cnn:EcgCNNBackbone",
@@ -77,12 +83,70 @@ TASKS = {
 
 
 def load(table: dict[str, str], name: str) -> Any:
-    """Imports and returns what `table` lists under `name`.
+    """Imports and returns the object that `table` lists under `name`.
+
+    Args:
+        table: `BACKBONES`, `OBJECTIVES`, `CORPORA` or `TASKS`.
+        name: Name of an entry of `table`.
+
+    Returns:
+        The registered class, or the `Task` of an entry of `TASKS`.
 
     Raises:
-        KeyError: If `name` is not in `table`; the message lists what is.
+        KeyError: If `name` is not in `table`; the message lists the names that are.
     """
     if name not in table:
         raise KeyError(f"{name!r} is not registered; choose one of {sorted(table)}")
     module, _, attribute = table[name].partition(":")
     return getattr(import_module(module), attribute)
+
+
+def register_models() -> None:
+    """Registers the library's models and feature extractors with the Auto classes of transformers, on first use.
+
+    Calling this function imports nothing: the classes are imported and registered by the first call of an Auto class,
+    whether transformers is imported before this package or after it.
+    """
+    auto = "transformers.models.auto"
+    for module, method in (
+        (f"{auto}.configuration_auto", "AutoConfig.from_pretrained"),
+        (f"{auto}.configuration_auto", "AutoConfig.for_model"),
+        (f"{auto}.feature_extraction_auto", "AutoFeatureExtractor.from_pretrained"),
+    ):
+        wrapt.when_imported(module)(partial(_import_first, method))
+
+
+def _import_first(method: str, module: ModuleType) -> None:
+    def call(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        for name in ("models.classification", "signals.feature_extraction"):  # the first one imports the pairs as well
+            import_module(f"ecg_hf.{name}")
+        return wrapped(*args, **kwargs)
+
+    wrapt.wrap_function_wrapper(module, method, call)
+
+
+def register_corpora() -> None:
+    """Makes `datasets.load_dataset("ecg_hf/<name>", data_dir=...)` find the corpora once datasets is imported."""
+    for module in ("datasets.load", "datasets.inspect"):
+        wrapt.when_imported(module)(_find_corpora_first)
+
+
+def _find_corpora_first(module: ModuleType) -> None:
+    original = module.dataset_module_factory
+    if hasattr(original, "ecg_hf_original"):
+        return
+
+    @wraps(original)
+    def find(path: str, *args: Any, **kwargs: Any) -> Any:
+        name = str(path).removeprefix(PREFIX)
+        if name == str(path) or name not in CORPORA:
+            return original(path, *args, **kwargs)
+        if kwargs.get("data_files") is not None:
+            raise ValueError(
+                f"{path} finds its own files; pass the place of the corpus as data_dir instead of data_files"
+            )
+        source = CORPORA[name].partition(":")[0]
+        return import_module("datasets.load").DatasetModule(source, "", {"dataset_name": name})
+
+    find.ecg_hf_original = original  # type: ignore[attr-defined]
+    module.dataset_module_factory = find  # type: ignore[attr-defined]

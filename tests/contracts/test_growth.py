@@ -100,8 +100,20 @@ CHECK = """
 @pytest.mark.parametrize(
     ("table", "folder", "line", "text", "added"),
     [
-        ("BACKBONES", "models/backbones", '    "toy": "ecg_hf.models.backbones.toy:EcgToyBackbone",', BACKBONE, len(OBJECTIVES)),
-        ("OBJECTIVES", "models/objectives", '    "toy": "ecg_hf.models.objectives.toy:Toy",', OBJECTIVE, len(BACKBONES)),
+        (
+            "BACKBONES",
+            "models/backbones",
+            '    "toy": "ecg_hf.models.backbones.toy:EcgToyBackbone",',
+            BACKBONE,
+            len(OBJECTIVES),
+        ),
+        (
+            "OBJECTIVES",
+            "models/objectives",
+            '    "toy": "ecg_hf.models.objectives.toy:Toy",',
+            OBJECTIVE,
+            len(BACKBONES),
+        ),
     ],
 )
 def test_a_new_kind_is_one_file_and_one_line(tmp_path, table, folder, line, text, added):

@@ -363,7 +363,7 @@ def test_a_place_that_holds_other_records_or_none_is_refused(example, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(EcgIntegrityError, match="index of the corpus is empty"):
         rows_of("ningbo", tmp_path / "empty", cache_dir=tmp_path / "cache")
-    with pytest.raises(EcgAccessError, match="is no folder, zip archive or"):
+    with pytest.raises(EcgAccessError, match="is not a folder, zip archive or"):
         rows_of("ningbo", tmp_path / "nothing", cache_dir=tmp_path / "cache")
     with pytest.raises(EcgAccessError, match=r"open access, see https://physionet\.org/.*pass data_dir="):
         load_corpus("ningbo", streaming=True)
@@ -448,7 +448,7 @@ def test_only_the_patients_of_chapman_are_told_apart(twins):
 def test_a_part_of_a_cohort_is_said_to_have_folds_of_its_own(official, caplog):
     with caplog.at_level(logging.WARNING):
         entries_of("ningbo", official)
-    assert "of ningbo 14 of 34903 records are here; their folds hold for these only" in caplog.text
+    assert "only 14 of 34903 records of ningbo are here, so their folds may differ from those of all" in caplog.text
 
 
 def test_the_example_has_the_traps_of_the_real_corpus(official):

@@ -142,7 +142,7 @@ def test_a_table_shifted_by_one_row_is_found(example):
     rows = table(example)
     train = [row for row in rows if row["split"] == "train"]
     rewrite(example, [*train[1:], train[0], *(row for row in rows if row["split"] != "train")])
-    with pytest.raises(EcgIntegrityError, match="what belongs together is only known by its place"):
+    with pytest.raises(EcgIntegrityError, match="rows are matched by position only"):
         build(example)
 
 

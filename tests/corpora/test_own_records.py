@@ -195,7 +195,7 @@ def test_what_files_do_not_say_must_be_said(name, lacking, tmp_path):
     settings = {**SETTINGS, **ARRAY} if name == "hdf5" else dict(SETTINGS)
     value = settings.pop(lacking)
     write_files(tmp_path / "raw", name, [0, 1], **settings)
-    message = rf"does not say {lacking} of its records, which is never guessed; state it as a line '{lacking}: \.\.\.'"
+    message = rf"does not state {lacking} of its records, which is never guessed; write a line '{lacking}: \.\.\.'"
     with pytest.raises(EcgFormatError, match=message):
         build(name, tmp_path / "raw")
     assert len(rows_by_id(name, tmp_path / "raw", **{lacking: value})) == 2
@@ -203,7 +203,7 @@ def test_what_files_do_not_say_must_be_said(name, lacking, tmp_path):
 
 def test_without_a_note_all_that_is_lacking_is_named(tmp_path):
     write_files(tmp_path / "raw", "hdf5", [0])
-    with pytest.raises(EcgFormatError, match="does not say dataset, axes, unit, sampling_rate, leads of its records"):
+    with pytest.raises(EcgFormatError, match="does not state dataset, axes, unit, sampling_rate, leads of its records"):
         build("hdf5", tmp_path / "raw")
 
 
@@ -351,8 +351,8 @@ def test_a_table_from_a_spreadsheet_is_read():
     ("change", "error", "message"),
     [
         ({"record_id": ""}, EcgError, "expected a record_id"),
-        ({"record_id": "r0001"}, EcgIntegrityError, "are each the file of two records|is in the index twice"),
-        ({"record_id": "../r0000"}, EcgAccessError, "is no plain path below the root"),
+        ({"record_id": "r0001"}, EcgIntegrityError, "are each the file of several records|is in the index twice"),
+        ({"record_id": "../r0000"}, EcgAccessError, "is not a plain path below the root"),
         ({"patient_id": ""}, EcgFormatError, "a patient_id in every row or in none"),
         ({"age": "-5"}, EcgFormatError, "an age from 0 to 120"),
         ({"age": "old"}, EcgFormatError, "an age from 0 to 120"),
@@ -412,7 +412,7 @@ def test_without_patients_the_risk_is_logged_and_said(tmp_path, caplog):
     write_files(tmp_path / "raw", "wfdb_folder", [0, 1, 2])
     builder = build("wfdb_folder", tmp_path / "raw")
     assert builder.fingerprint and not builder.patient_level
-    assert "records of one patient may come to train and test" in caplog.text
+    assert "records of one patient may be in both train and test" in caplog.text
 
 
 # places and files
@@ -489,12 +489,16 @@ def test_a_changed_signal_file_is_never_served_from_an_old_cache(kind, example, 
 
 def test_a_first_line_of_names_must_be_stated_and_must_be_there(tmp_path):
     write_files(tmp_path / "raw", "csv", [0], unit="uV", sampling_rate=500, leads="header")
-    with pytest.raises(EcgFormatError, match=r"record r0 of .*; a file with a first line of names needs leads: header"):
+    with pytest.raises(
+        EcgFormatError, match=r"record r0 of .*; a file whose first line holds names needs leads: header"
+    ):
         rows_by_id("csv", tmp_path / "raw")
     text = (tmp_path / "raw/r0.csv").read_text()
     (tmp_path / "raw/r0.csv").write_text(",".join(LEADS) + "\n" + text)
     assert rows_by_id("csv", tmp_path / "raw")["r0"]["num_samples"] == 500
-    with pytest.raises(EcgFormatError, match=r"record r0 of .*; a file with a first line of names needs leads: header"):
+    with pytest.raises(
+        EcgFormatError, match=r"record r0 of .*; a file whose first line holds names needs leads: header"
+    ):
         rows_by_id("csv", tmp_path / "raw", leads=list(LEADS))
 
 
@@ -532,7 +536,7 @@ def test_rows_are_found_by_their_number_or_by_an_array_of_ids_and_never_by_order
         {"record_id": exam} | ({"row": ids.tolist().index(exam)} if by == "row" else {}) for exam in (10, 20, 30, 50)
     ]
     rewrite(tmp_path / "raw", rows)
-    with pytest.raises(EcgFormatError, match=r"record '10' .* expected its file of many records and its row there"):
+    with pytest.raises(EcgFormatError, match=r"record '10' .* expected a file of many records and a row in it"):
         build("hdf5", tmp_path / "raw", **MANY | {"file": None if by == "row" else "all.h5"}, axes=axes)
     found = rows_by_id("hdf5", tmp_path / "raw", **MANY, axes=axes, id_dataset=None if by == "row" else "exam")
     assert found.keys() == {"10", "20", "30", "50"}
@@ -545,7 +549,7 @@ def test_rows_are_found_by_their_number_or_by_an_array_of_ids_and_never_by_order
     ("ids", "message"),
     [
         (np.array([1, 2, 2]), "exam holds a number twice"),
-        (np.array([1, 2, 4]), "exam does not hold '3', the record_id of the table"),
+        (np.array([1, 2, 4]), "exam does not hold '3', the record_id in the table"),
         (np.array([1.0, 2.0, 3.0]), "expected whole numbers in exam, got float64"),
         (np.ones((3, 2), int), "expected whole numbers in exam, got int64"),
     ],
@@ -570,7 +574,7 @@ def test_a_row_that_is_not_there_is_refused(row, error, tmp_path):
 def test_two_records_in_one_row_are_refused(tmp_path):
     write_array(tmp_path / "raw", np.zeros((3, 12, 50)))
     rewrite(tmp_path / "raw", [{"record_id": "a", "row": 1}, {"record_id": "b", "row": 1}])
-    with pytest.raises(EcgIntegrityError, match=r"\['all\.h5\|1'\] are each the file of two records"):
+    with pytest.raises(EcgIntegrityError, match=r"\['all\.h5\|1'\] are each the file of several records"):
         build("hdf5", tmp_path / "raw", **MANY, axes=["record", "lead", "sample"])
 
 

@@ -215,7 +215,7 @@ def test_a_place_with_no_corpus_or_two_is_refused(tmp_path):
     with pytest.raises(EcgAccessError, match="holds 2 copies of the corpus"):
         open_root(tmp_path / "two.zip", "index.csv")
     for nowhere in (tmp_path / "nowhere", "s3://bucket/toy", "file:///etc"):
-        with pytest.raises(EcgAccessError, match=r"is no folder, zip archive or http\(s\) address"):
+        with pytest.raises(EcgAccessError, match=r"is not a folder, zip archive or http\(s\) address"):
             open_root(nowhere, "index.csv")
 
 
@@ -236,7 +236,7 @@ def test_a_marker_must_be_a_whole_name(tmp_path):
 
 def test_a_damaged_or_tricky_archive_is_refused(tmp_path):
     (tmp_path / "page.zip").write_bytes(PAGES[0])
-    with pytest.raises(EcgFormatError, match="no zip archive"):
+    with pytest.raises(EcgFormatError, match="not a readable zip archive"):
         open_root(tmp_path / "page.zip", "index.csv")
     data = bytearray(write_zip(tmp_path / "a.zip").read_bytes())
     place_of_data = data.index(b"records/1.dat") + len("records/1.dat") + 50
@@ -247,7 +247,7 @@ def test_a_damaged_or_tricky_archive_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "twice.zip", "w") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr("index.csv", b"a")
         archive.writestr("index.csv", b"b")
-    with pytest.raises(EcgIntegrityError, match="two files of one name"):
+    with pytest.raises(EcgIntegrityError, match="two files of the same name"):
         open_root(tmp_path / "twice.zip", "index.csv")
     link = zipfile.ZipInfo("link.dat")
     link.external_attr = 0o120777 << 16
@@ -308,7 +308,7 @@ def test_a_busy_server_is_asked_again(status, tmp_path, server, monkeypatch):
     faults["/index.csv"] = [status, status]
     assert open_root(url, "index.csv").read("index.csv") == FILES["index.csv"]
     faults["/index.csv"] = [status] * 3
-    with pytest.raises(EcgAccessError, match=f"could not be had .status {status}.; download the corpus"):
+    with pytest.raises(EcgAccessError, match=f"could not be fetched .status {status}.; download the corpus"):
         open_root(url, "index.csv").read("index.csv")
 
 
@@ -324,7 +324,7 @@ def test_a_server_that_asks_for_a_login_is_not_asked_twice(status, tmp_path, ser
 
 def test_a_server_that_is_away_is_named(monkeypatch):
     monkeypatch.setattr(server_module, "WAITS_S", ())
-    with pytest.raises(EcgAccessError, match=r"http://127\.0\.0\.1:1/index\.csv could not be had"):
+    with pytest.raises(EcgAccessError, match=r"http://127\.0\.0\.1:1/index\.csv could not be fetched"):
         open_root("http://127.0.0.1:1", "index.csv").read("index.csv")
 
 

@@ -115,12 +115,12 @@ def test_age_sex_and_repeated_statements_with_modifiers_are_the_strata():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"ECG_ID": "../A00001"}, "expected such as A00001"),
-        ({"ECG_ID": "A1"}, "expected such as A00001"),
-        ({"Patient_ID": ""}, "expected such as A00001"),
-        ({"N": "0"}, "expected such as A00001"),
-        ({"N": "5000.0"}, "expected such as A00001"),
-        ({"Sex": "male"}, "expected such as A00001"),
+        ({"ECG_ID": "../A00001"}, "expected fields such as A00001"),
+        ({"ECG_ID": "A1"}, "expected fields such as A00001"),
+        ({"Patient_ID": ""}, "expected fields such as A00001"),
+        ({"N": "0"}, "expected fields such as A00001"),
+        ({"N": "5000.0"}, "expected fields such as A00001"),
+        ({"Sex": "male"}, "expected fields such as A00001"),
         ({"Age": "150"}, "expected an age from 0 to 120"),
     ],
 )

@@ -179,7 +179,7 @@ def test_a_ledger_comes_back_as_it_was(tmp_path):
     write_ledger(tmp_path / "new/ledger.parquet", entries)
     assert list(read_ledger(tmp_path / "new/ledger.parquet")) == entries
     (tmp_path / "other").write_bytes(b"no ledger")
-    with pytest.raises(EcgFormatError, match=r"is no ledger .*; write it anew with verify.py --ledger"):
+    with pytest.raises(EcgFormatError, match=r"is not a ledger .*; write it again with verify.py --ledger"):
         list(read_ledger(tmp_path / "other"))
     with pytest.raises(EcgAccessError, match="cannot be read"):
         list(read_ledger(tmp_path / "nothing"))
@@ -224,7 +224,7 @@ def test_a_report_shows_what_must_be_mended_first():
     )
     report.failures, report.unreadable = ["something"], {str(index): "torn\nin two" for index in range(12)}
     text = render_report(report)
-    assert text.index("What must be mended") < text.index("| split |") < text.index("cannot be read (12)")
+    assert text.index("What must be repaired") < text.index("| split |") < text.index("cannot be read (12)")
     assert "- and 2 more, see report.json" in text and "torn in two" in text
 
 

@@ -127,7 +127,7 @@ def test_a_manifest_of_another_version_is_refused(built, tmp_path):
     shutil.copytree(built.folder, tmp_path / "built")
     path = tmp_path / "built/manifest.json"
     path.write_text(path.read_text().replace('"version": 1', '"version": 0'))
-    with pytest.raises(EcgFormatError, match="is of version 0, expected 1; build the corpus again"):
+    with pytest.raises(EcgFormatError, match="has version 0, expected 1; build the corpus again"):
         BuiltCorpus(tmp_path / "built")
 
 

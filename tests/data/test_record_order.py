@@ -147,7 +147,7 @@ def test_two_ranks_see_the_micro_batches_of_one_rank_with_accumulation():
         (([3], None, -1), "seed must lie in 0 to 2"),
         (([3], None, 2**64), "seed must lie in 0 to 2"),
         (([3, 3], [1.0], 0), "one weight for each of 2 corpora, got 1"),
-        (([3, 3], [1.0, 0.0], 0), "leave out a corpus not wanted"),
+        (([3, 3], [1.0, 0.0], 0), "leave out corpora not to be drawn"),
         (([3, 3], [1.0, -1.0], 0), "positive and finite"),
         (([3, 3], [1.0, float("nan")], 0), "positive and finite"),
         (([3, 3], [1.0, 1e-9], 0), "one draw in a million"),

@@ -175,7 +175,7 @@ def test_a_manifest_is_written_only_when_all_is_there(corpus, built, tmp_path):
     assert [all(path.is_file() for path in paths) for paths in files] == [False, True, False]
     with pytest.raises(EcgIntegrityError, match=r"[26] shards are missing, such as"):
         write_manifest(corpus, RECIPE, tmp_path)
-    with pytest.raises(EcgAccessError, match=r"has no manifest.json: build the corpus there to its end"):
+    with pytest.raises(EcgAccessError, match=r"has no manifest.json: finish building the corpus there"):
         BuiltCorpus(tmp_path)
 
 
@@ -242,7 +242,7 @@ def test_a_changed_shard_is_found(built, tmp_path):
 def test_a_file_that_is_no_shard_is_refused(corpus, tmp_path):
     path = tmp_path / "a.parquet"
     path.write_bytes(b"nothing")
-    with pytest.raises(EcgIntegrityError, match=r"is no shard of a built corpus .*; delete it"):
+    with pytest.raises(EcgIntegrityError, match=r"is not a shard of a built corpus .*; delete it"):
         check_shard(path, describe_build(corpus, RECIPE, select_entries(corpus, RECIPE)))
 
 

@@ -15,7 +15,8 @@ from ecg_hf.data.prepared import PreparedSplit
 from ecg_hf.data.targets import LabelledSplit, keep_fraction
 from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.evaluation.examples import EpochOfExamples, RandomCrops, Tiles
-from ecg_hf.evaluation.finetune import by_record, make_classifier
+from ecg_hf.evaluation.finetune import make_classifier
+from ecg_hf.evaluation.trainer import by_record
 from ecg_hf.models.backbones.s4 import EcgS4Backbone, EcgS4Config
 from ecg_hf.registry import TASKS, load
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
@@ -225,7 +226,7 @@ def test_a_run_that_does_not_resume_forgets_the_checkpoints_of_another(pretraine
 def test_a_share_of_patients_is_noted(pretrained, tmp_path):
     folder = finetune(arguments_for(pretrained, tmp_path, fraction=0.5, epochs=1))
     results = json.loads((folder / "results.json").read_text())
-    assert "trained on a share of 0.5 of the training patients" in results["notes"]
+    assert "trained on a fraction of 0.5 of the training patients" in results["notes"]
 
 
 def test_a_validation_split_that_scores_no_label_is_refused(pretrained, tmp_path):

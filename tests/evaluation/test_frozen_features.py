@@ -14,10 +14,10 @@ from ecg_hf import CLASSIFIERS
 from ecg_hf.corpora.loading import open_corpus
 from ecg_hf.data.prepared import PreparedSplit
 from ecg_hf.errors import EcgIntegrityError
-from ecg_hf.evaluation import feature_store as frozen_file
-from ecg_hf.evaluation import frozen_features as module
-from ecg_hf.evaluation.feature_store import ABOUT, UNUSED_DAYS, VALUES
-from ecg_hf.evaluation.frozen_features import cache_features, identify
+from ecg_hf.evaluation.probes import feature_store as frozen_file
+from ecg_hf.evaluation.probes import frozen_features as module
+from ecg_hf.evaluation.probes.feature_store import ABOUT, UNUSED_DAYS, VALUES
+from ecg_hf.evaluation.probes.frozen_features import cache_features, identify
 from ecg_hf.registry import BACKBONES, load
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
 
@@ -143,13 +143,16 @@ def test_a_run_that_is_killed_while_it_writes_leaves_nothing_that_is_used(split,
 @pytest.mark.parametrize(
     "damage, why",
     [
-        (lambda folder: os.truncate(folder / VALUES, 5000), "has not its size"),
-        (lambda folder: os.truncate(folder / VALUES, 50_000), "has not its size"),
-        (lambda folder: (folder / VALUES).write_bytes(b""), "has not its size"),
+        (lambda folder: os.truncate(folder / VALUES, 5000), "is incomplete"),
+        (lambda folder: os.truncate(folder / VALUES, 50_000), "is incomplete"),
+        (lambda folder: (folder / VALUES).write_bytes(b""), "is incomplete"),
         (lambda folder: (folder / VALUES).unlink(), "No such file"),
         (lambda folder: (folder / ABOUT).write_text('{"identity"'), "Expecting ':'"),
-        (lambda folder: (folder / ABOUT).write_text("[]"), "is of other features"),
-        (lambda folder: (folder / ABOUT).write_text((folder / ABOUT).read_text().replace("II", "V9")), "of other feat"),
+        (lambda folder: (folder / ABOUT).write_text("[]"), "describes other features"),
+        (
+            lambda folder: (folder / ABOUT).write_text((folder / ABOUT).read_text().replace("II", "V9")),
+            "describes other",
+        ),
     ],
 )
 def test_features_that_are_not_whole_or_of_others_are_computed_again(split, tmp_path, caplog, counted, damage, why):

@@ -10,10 +10,11 @@ from ecg_hf import FinetuningArguments, PretrainingArguments, finetune, pretrain
 from ecg_hf.data.crops import tile
 from ecg_hf.data.targets import LabelledSplit, read_splits, sort_by_record
 from ecg_hf.evaluation.examples import OnePerRecord, Tiles, number_tiles
-from ecg_hf.evaluation.finetune import make_classifier, make_examples, make_trainer, predict
-from ecg_hf.evaluation.frozen_features import FrozenFeatures
+from ecg_hf.evaluation.finetune import make_classifier, make_examples
 from ecg_hf.evaluation.inputs import find_task, open_task_corpus, read_contract
-from ecg_hf.evaluation.probing import FeatureTiles, Probe, RandomTiles
+from ecg_hf.evaluation.probes.frozen_features import FrozenFeatures
+from ecg_hf.evaluation.probes.tiles import FeatureTiles, Probe, RandomTiles
+from ecg_hf.evaluation.trainer import make_trainer, predict
 
 CORPUS = ["num_records=80", "sampling_rate=100", "seed=1"]
 
@@ -88,7 +89,7 @@ def test_a_cached_probe_learns_what_an_uncached_one_learns_from_the_same_tiles(p
 @pytest.mark.parametrize("mode", ["linear", "frozen"])
 def test_a_second_run_reads_the_features_back(pretrained, tmp_path, mode, monkeypatch):
     first = finetune(arguments_for(pretrained, tmp_path, mode))
-    monkeypatch.setattr("ecg_hf.evaluation.frozen_features._encode", None)  # cannot be called
+    monkeypatch.setattr("ecg_hf.evaluation.probes.frozen_features._encode", None)  # cannot be called
     second = finetune(arguments_for(pretrained, tmp_path, mode, output_dir=str(tmp_path / "second")))
     assert np.array_equal(table_of(first), table_of(second))
     changes = {"output_dir": str(tmp_path / "third"), "seed": 1, "learning_rate": 1e-3, "fraction": 0.5}

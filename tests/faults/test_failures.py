@@ -141,6 +141,6 @@ def test_a_jumping_clock_changes_nothing(whole, tmp_path, tally):
 def test_a_loading_process_that_is_killed_ends_the_run_with_a_reason(whole, tmp_path, tally):
     folder = tmp_path / "run"
     assert run(arguments_for(folder, num_workers=1), [Fault(loader=True, step=9)]) == [1]
-    assert "EcgProcessError: a process that loads is gone" in messages(folder), messages(folder)
+    assert "EcgProcessError: a loader process is gone" in messages(folder), messages(folder)
     exact = run(arguments_for(folder)) == [0] and same_run(folder, whole)
     tally("F37 a loading process is killed: EcgProcessError, resumed bit for bit", 1, exact)

@@ -541,9 +541,9 @@ def test_what_has_no_place_in_ours_is_named_in_the_log(caplog):
     convert_study_a_pair(checkpoint("s4-dinosr"))
     text = caplog.text
     assert "left out of s4-dinosr, head that enters no loss: head.proj.*.* (2), ema.head.proj.*.* (2)" in text
-    assert "codebook that the reference builds and never uses: ema.clustering.*.* (3)" in text
+    assert "codebook that study A's code builds and never uses: ema.clustering.*.* (3)" in text
     assert "rows 5 to 9 predict a codebook that is never used: head_ssl.s4.decoder.* (2)" in text
-    assert "made anew in s4-dinosr, for the checkpoint has nothing for it: objective.codebooks.*.* (2), " in text
+    assert "newly initialised in s4-dinosr, as the checkpoint does not have it: objective.codebooks.*.* (2), " in text
 
 
 def plant(tensors, noise):

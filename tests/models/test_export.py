@@ -137,7 +137,7 @@ def test_a_model_and_a_contract_that_do_not_fit_are_refused(contract, tmp_path):
     pytest.importorskip("onnxscript")
     path = tmp_path / "model.onnx"
     backbone = make("s4", num_layers=1)
-    with pytest.raises(TypeError, match=r"got EcgS4ForSupervised; of a pair, export pair\.backbone"):
+    with pytest.raises(TypeError, match=r"got EcgS4ForSupervised; for a pair, export pair\.backbone"):
         export_onnx(make("s4", PAIRS["s4-supervised"], num_layers=1), path, 240, contract)
     with pytest.raises(ValueError, match="at least the contract's 200, got 199"):
         export_onnx(backbone, path, 199, contract)

@@ -215,9 +215,9 @@ def test_a_config_keeps_its_scales_through_a_file(tmp_path):
 @pytest.mark.parametrize(
     "fields, message",
     [
-        ({"target_scale": [0.2, 0.1]}, r"target_scale must be two shares .* got \[0.2, 0.1\]"),
-        ({"target_scale": [0.2]}, r"target_scale must be two shares .* got \[0.2\]"),
-        ({"context_scale": [0.0, 1.0]}, r"context_scale must be two shares .* got \[0.0, 1.0\]"),
+        ({"target_scale": [0.2, 0.1]}, r"target_scale must be two fractions .* got \[0.2, 0.1\]"),
+        ({"target_scale": [0.2]}, r"target_scale must be two fractions .* got \[0.2\]"),
+        ({"context_scale": [0.0, 1.0]}, r"context_scale must be two fractions .* got \[0.0, 1.0\]"),
         ({"context_scale": [0.5, 1.5]}, "0 < low <= high <= 1"),
         ({"num_target_blocks": 0}, "must be at least 1, got 0 and 1"),
         ({"min_block_tokens": 0}, "must be at least 1, got 4 and 0"),

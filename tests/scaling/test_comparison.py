@@ -144,7 +144,9 @@ def test_the_grid_multiplier_is_read_off_the_runs():
     # the two smallest runs of each size only say that their ratio is at least that to the smallest amount there is
     assert [step[2] for step in found.steps] == [4] * 4 and sorted(found.at_least) == [1, 1, 2, 2]
     assert found.median.value == 4
-    assert str(found.median).endswith("4 runs matched, resolution of the trained grid; 4 more say at least 1 to 2")
+    assert str(found.median).endswith(
+        "4 runs matched, resolution of the trained grid; 4 more runs give at least 1 to 2"
+    )
     back = grid_multiplier(*both[::-1])
     assert [step[2] for step in back.steps] == [0.25] * 4 and sorted(back.at_most) == [0.5, 0.5, 1, 1]
 

@@ -176,7 +176,7 @@ def test_columns_that_make_a_run_table_are_read_as_one(kind):
     assert sorted(np.bincount(found.points.clusters)) == [3] * 30
     assert found.params == fitting.fit(RunTable.from_rows(made)).params
     outside = [each | {"eval_id": "mi", "eval_group": "ood_unseen"} for each in made]
-    with pytest.raises(ValueError, match=r"one evaluation, got 2 .*or keep such rows of your columns"):
+    with pytest.raises(ValueError, match=r"one evaluation, got 2 .*or keep only the rows of one evaluation"):
         fitting.fit(kind(made + outside))
 
 

@@ -77,7 +77,7 @@ def test_a_study_reports_the_saturating_law_of_size_at_the_largest_amount():
     assert law.fit.form == "saturating" and law.fit.params["L0"] == 1.0 and law.fit.fixed == ("L0",)
     assert law.why.startswith("of N alone, at n_unique = 5000, because saturating is a law of one input")
     study = analyse(RunTable.from_rows([each | {"metric": "nll"} for each in made]), form="saturating")
-    assert not study.laws and "needs the loss at chance, which no row tells" in study.missing[0]
+    assert not study.laws and "needs the loss at chance, which no row determines" in study.missing[0]
 
 
 @pytest.mark.parametrize(
@@ -112,4 +112,4 @@ def test_a_choice_that_leaves_no_run_says_so():
     )  # fmt: skip
     fitted, mine, _ = fit_cell(table, "chinchilla", "auto")
     found = sensitivity(mine, fitted, "auto")
-    assert found["without runs that may not have converged: there are no others"] == {}
+    assert found["without runs that may not have converged: no run is left"] == {}

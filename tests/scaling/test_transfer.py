@@ -235,7 +235,7 @@ def test_data_multiplier_and_transferred_data_equal_their_closed_forms():
     )
     found = effective_data_transferred(boot, level, 2e3)
     assert found.low < 4.8e4 < found.high
-    with pytest.raises(ValueError, match="the law has N too; say at which value in `at`"):
+    with pytest.raises(ValueError, match="the law also has N; give a value in `at`"):
         effective_data_transferred(a, 0.3, 10)
     assert np.isinf(effective_data_transferred(scratch, 0.09, 10).value)
 

@@ -229,7 +229,7 @@ def test_a_lead_can_be_derived_from_leads_that_the_model_does_not_see():
 
 @pytest.mark.parametrize("missing_leads", ["refuse", "derive"])
 def test_a_chest_lead_cannot_be_derived(missing_leads):
-    with pytest.raises(EcgLeadError, match=r"no sample of \['V1'\]; record them, or use weights whose contract has"):
+    with pytest.raises(EcgLeadError, match=r"no sample of \['V1'\]; record them, or use a model whose"):
         extract(np.delete(ecg(), 6, axis=0), names=[x for x in LEADS if x != "V1"], missing_leads=missing_leads)
 
 
@@ -363,7 +363,7 @@ SIGNALS = {
         EcgIntegrityError,
         r"NaN in \{'aVF': 1\} of 2500 samples a lead; use",
     ),
-    "a missing second": (with_value(NAN, 3, slice(500)), EcgIntegrityError, "a contract with missing_samples"),
+    "a missing second": (with_value(NAN, 3, slice(500)), EcgIntegrityError, "a feature extractor with missing_samples"),
     "a missing lead": (with_value(NAN, 3), EcgLeadError, r"no sample of \['aVR'\]; record them"),
     "nothing": (np.full((12, 2_500), NAN), EcgLeadError, "no sample of"),
     "infinity": (with_value(INF, 5, 7), EcgIntegrityError, "infinite ones; mark gaps as NaN"),

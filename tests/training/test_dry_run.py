@@ -46,7 +46,7 @@ def test_a_forecast_says_what_a_run_would_take_and_leaves_nothing_behind(tmp_pat
     said = forecast(opened)
     pair = opened.trainer.step.pair
     trained = sum(value.numel() for value in pair.parameters() if value.requires_grad)
-    assert f"{trained:,} train with their objective" in said.numbers["pair"]
+    assert f"{trained:,} with the objective" in said.numbers["pair"]
     assert said.numbers["step"].startswith("8 crops of 2.5 s, 1 processes")
     flops = 3 * pair.backbone.forward_flops(250) * 8 * 50
     assert said.numbers["run"].endswith(f"{flops:.2e} FLOP") and "400 crops" in said.numbers["run"]

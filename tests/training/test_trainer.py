@@ -333,7 +333,7 @@ def test_a_run_on_a_weighted_mixture_of_four_built_corpora_resumes_exactly(
 
 
 def test_a_folder_that_holds_no_built_corpus_is_refused(tmp_path):
-    with pytest.raises(EcgAccessError, match=r"has no manifest.json: build the corpus there to its end"):
+    with pytest.raises(EcgAccessError, match=r"has no manifest.json: finish building the corpus there"):
         pretrain(arguments_for(tmp_path / "run", corpus=[str(tmp_path)], corpus_fields=[]))
     with pytest.raises(KeyError, match="'nothing' is not registered"):
         pretrain(arguments_for(tmp_path / "run", corpus=["nothing"], corpus_fields=[]))

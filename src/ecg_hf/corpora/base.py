@@ -1,4 +1,4 @@
-"""What every corpus promises: facts, rows of one schema, splits disjoint by patient."""
+"""The base class of all corpora: their facts, their index, their rows of one schema and their splits."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -19,56 +19,65 @@ from ecg_hf.errors import EcgAccessError, EcgError, EcgIntegrityError
 from ecg_hf.signals.record import Record
 from ecg_hf.signals.row import row_features
 
-SHARD_SIZE = 100  # records; the unit that workers, nodes and processes share out
+SHARD_SIZE = 100  # records per shard, the unit that is distributed over workers, nodes and processes
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class CorpusConfig(datasets.BuilderConfig):  # type: ignore[misc]
-    """A way to read a corpus.
+    """Configuration of a corpus: which version of it is read, and how.
 
     Args:
-        allow_missing: Whether records whose files are missing are left out, counted and logged, instead of an error.
+        allow_missing: Whether records with missing files are left out, counted and logged, instead of raising an error.
     """
 
     allow_missing: bool = False
 
 
 class Corpus(Protocol):
-    """A source of ECGs as training and evaluation see it: a builder of raw records, or a built corpus."""
+    """The interface of a corpus for training and evaluation: a builder of raw records, or a built corpus."""
 
     @property
     def dataset_name(self) -> str:
-        """Name in the registry."""
+        """Name of the corpus in the registry."""
 
     @property
     def unit(self) -> str:
-        """Unit of the signals; only "mV" is a voltage."""
+        """Unit of the signals; only "mV" is a known voltage."""
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a card or a manifest must say of the corpus."""
+        """Facts for a card or a manifest: name, version, unit, licence, access and citation."""
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 that is the same for the same data anywhere."""
+        """SHA-256 of the data, which is the same for the same data on every machine."""
 
     @property
     def label_sets(self) -> dict[str, tuple[str, ...]]:
-        """The names in each label set, in order."""
+        """Names of the labels in each label set, in order."""
 
     def as_dataset(self, split: str | None = None) -> Any:
         """Returns the rows of a split, or of all splits as a dict."""
 
 
 class EcgCorpus(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
-    """A public source of ECGs; a subclass states its facts and implements the three methods that raise here.
+    """Base class of all corpora: a builder of the datasets library that lists records and decodes them one by one.
 
-    Facts: `licence` (an SPDX id) and `licence_url`; `access`, what it takes to get the data; `homepage`, `citation`,
-    `description`, `data_version`; `patient_level`, whether its splits are disjoint by patient; `label_sets`, the names
-    in each of its label sets, in order; `needs_data_dir`; `marker`, a file that stands in the corpus' own folder only;
-    `unit` of the signals, which is a voltage only if it is "mV"; `num_records` and `num_patients` as published.
+    A subclass states its facts and implements `read_index`, `read_record` and `write_example`. Facts: `licence` (an
+    SPDX id) and `licence_url`; `access`, what a user needs to get the data; `homepage`, `citation`, `description`,
+    `data_version`; `patient_level`, whether splits are known to be disjoint by patient; `label_sets`, the names in each
+    label set, in order; `needs_data_dir`, whether there are files to read; `marker`, a file that is only in the top
+    folder of the corpus; `unit` of the signals, a known voltage only if "mV"; published `num_records`, `num_patients`.
+
+    Example:
+        >>> from ecg_hf.corpora.loading import open_corpus
+        >>> corpus = open_corpus("synthetic", num_records=20)
+        >>> {split: len(entries) for split, entries in corpus.entries().items()}
+        {'train': 15, 'validation': 1, 'test': 4}
+        >>> corpus.read(corpus.entries()["test"][0]).signal.shape  # leads, samples; in mV
+        (12, 5000)
     """
 
     BUILDER_CONFIG_CLASS = CorpusConfig
@@ -104,10 +113,10 @@ class EcgCorpus(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
 
     def read_index(self, root: CorpusRoot) -> list[Entry]:
-        """Lists the records, in the corpus' own order, reading no signal.
+        """Lists the records in the corpus' own order, without reading any signal.
 
         Args:
-            root: Where the corpus is.
+            root: Place of the corpus' files.
         """
         raise NotImplementedError
 
@@ -121,16 +130,16 @@ class EcgCorpus(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
         raise NotImplementedError
 
     def record_files(self, entry: Entry) -> tuple[str, ...]:
-        """Names the files of a record, below the root."""
+        """Lists the paths of a record's files, relative to the root."""
         return (entry.path,) if entry.path else ()
 
     def canonical_id(self, entry: Entry) -> str:
-        """Names a recording alike in every corpus that holds it, such as "ptbxl:123"."""
+        """Returns the name that a recording has in every corpus that holds it, such as "ptbxl:123"."""
         return f"{self.name}:{entry.record_id}"
 
     @property
     def fingerprint(self) -> str:
-        """The SHA-256 of the index' content, the same for the same data anywhere."""
+        """SHA-256 of the index, which is the same for the same data on every machine."""
         self._entries()
         return self._fingerprint
 
@@ -144,7 +153,7 @@ class EcgCorpus(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
         )
 
     def _build_cache_dir(self) -> str:
-        # datasets would name the folder by the arguments alone and so serve changed data or code from an old cache
+        # datasets names the folder by the arguments alone and would serve an old cache after data or code have changed
         if self.config.data_dir is not None or not self.needs_data_dir:
             self._entries()
             self.hash = sha256_of_texts([self._code, self._fingerprint, self._stamps])
@@ -152,26 +161,26 @@ class EcgCorpus(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a card or a manifest must say of the corpus."""
+        """Facts for a card or a manifest: name, version, unit, licence, access and citation."""
         names = ("data_version", "description", "unit", "licence", "licence_url", "access", "homepage", "citation")
         facts = {name: getattr(self, name) for name in (*names, "patient_level")}
         return {"name": self.dataset_name, "config": self.config.name, **facts}
 
     @property
     def options(self) -> dict[str, Any]:
-        """What was asked of the corpus besides its place: the fields of its config."""
+        """Fields of the corpus' config, without those that every config of datasets has."""
         return _own_fields(self.config)
 
     @property
     def published(self) -> tuple[int | None, int | None]:
-        """How many records and patients its source has published of what the config reads; None if unknown."""
+        """Published numbers of records and of patients in this config; each is None if unknown."""
         return self.num_records, self.num_patients
 
     def entries(self) -> dict[str, list[Entry]]:
-        """Gives the index by split, in the corpus' own order, of the records that can be read.
+        """Returns the entries of each split in the corpus' own order, without records whose files are missing.
 
         Raises:
-            MissingFileError: If files are missing, unless `allow_missing`, or of all records.
+            MissingFileError: If a record lacks files and `allow_missing` is false, or if all records lack files.
         """
         index = self._entries()
         if self._missing and not self.config.allow_missing:
@@ -189,13 +198,13 @@ class EcgCorpus(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
 
     @property
     def root(self) -> CorpusRoot:
-        """Where the files are."""
+        """Place of the corpus' files."""
         self._entries()
         return self._place()
 
     @property
     def missing(self) -> dict[str, str]:
-        """Records whose files are not there, each with one of these files."""
+        """Ids of the records with missing files, each with the path of one missing file."""
         self._entries()
         return dict(self._missing)
 
@@ -228,13 +237,13 @@ class EcgCorpus(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
         try:
             yield from super()._prepare_split_single(*args, **kwargs)
         except DatasetGenerationError as error:
-            # what is wrong with the data must not hide behind "An error occurred while generating the dataset"
+            # an error in the data must not hide behind "An error occurred while generating the dataset"
             if isinstance(error.__cause__, EcgError):
                 raise error.__cause__ from None
             raise
 
     def _entries(self) -> dict[str, list[Entry]]:
-        """The index by split, read once in each process and equal in all."""
+        """Returns the entries of each split; each process reads the index once and checks that it has not changed."""
         if self._index is None:
             entries = self.read_index(self._place())
             fingerprint = sha256_of_texts(map(repr, map(attrgetter(*(field.name for field in fields(Entry))), entries)))
@@ -266,7 +275,7 @@ class EcgCorpus(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
         return open_root(self.config.data_dir, self.marker)
 
     def _survey(self, entries: Sequence[Entry]) -> None:
-        """Notes which files are missing and the state of the others; a server cannot be asked."""
+        """Notes the stamps of all files and which are missing, except on a server, where each stamp is a request."""
         root = self._place()
         if not root.stamps_are_cheap:
             return
@@ -287,5 +296,5 @@ def _own_fields(config: Any) -> dict[str, Any]:
 
 
 def shard_spans(num_records: int) -> list[tuple[int, int]]:
-    """Cuts `num_records` into (start, stop) of at most `SHARD_SIZE` each."""
+    """Returns the (start, stop) of the shards of `num_records` records, each of at most `SHARD_SIZE` records."""
     return [(start, min(start + SHARD_SIZE, num_records)) for start in range(0, num_records, SHARD_SIZE)]

@@ -1,4 +1,4 @@
-"""Hashes of source code, so that data made by other code is never read back from a cache."""
+"""Hashes of source code, so that a cache never serves data that other code has made."""
 
 import hashlib
 import inspect
@@ -8,7 +8,14 @@ from collections.abc import Iterable
 
 
 def code_hash(modules: Iterable[str]) -> str:
-    """Hashes the source of modules, given by name, and of all of the library that these draw on."""
+    """Computes one SHA-256 of the source of the given modules and of all library modules that they depend on.
+
+    Args:
+        modules: Names of modules that are imported already.
+
+    Returns:
+        The hash in hexadecimal; a random one if a module has no source, such as one typed at a prompt.
+    """
     sources: dict[str, str] = {}
     names = list(modules)
     while names:
@@ -18,7 +25,7 @@ def code_hash(modules: Iterable[str]) -> str:
         try:
             sources[module.__name__] = inspect.getsource(module)
         except (TypeError, OSError):
-            return uuid.uuid4().hex  # typed at a prompt: no source to compare, so never served from a cache
+            return uuid.uuid4().hex  # without a source to compare, nothing may be served from a cache
         origins = {str(getattr(value, "__module__", "")) for value in vars(module).values()}
         names += [name for name in origins if name.startswith("ecg_hf.")]
     return sha256_of_texts(sources[name] for name in sorted(sources))

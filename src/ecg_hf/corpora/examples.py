@@ -1,4 +1,4 @@
-"""What the tiny examples of corpora are made of: simulated ECGs, in the files that the official corpora use."""
+"""Signals and writers of files for the tiny synthetic corpora of `EcgCorpus.write_example`."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,10 +17,10 @@ def example_samples(number: int) -> NDArray[np.int16]:
     """Simulates 10 s of a 12-lead ECG with a little noise.
 
     Args:
-        number: Another number, another heart.
+        number: Seed of the simulated heart.
 
     Returns:
-        In uV at 500 Hz, shape (12, 5000), leads in standard order.
+        Samples in uV at 500 Hz, shape (12, 5000), leads in standard order.
     """
     rng = np.random.default_rng(number)
     return np.rint(1000 * simulate(draw_heart(rng), Episode(muscle=0.01), rng)).astype(np.int16)
@@ -31,9 +31,9 @@ def write_wfdb(path: Path, samples: NDArray[np.int16], sampling_rate: int, leads
 
     Args:
         path: Folder and name of the record, without a suffix.
-        samples: In uV, shape (L, T).
-        sampling_rate: In Hz.
-        leads: Their names, as the header shall write them.
+        samples: Samples in uV, shape (L, T).
+        sampling_rate: Sampling rate in Hz.
+        leads: Names of the leads as the header will spell them.
 
     Source:
         WFDB header(5) and signal(5), "Format 16".
@@ -48,7 +48,7 @@ def write_wfdb(path: Path, samples: NDArray[np.int16], sampling_rate: int, leads
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes a comma-separated table with a header; a column that a row does not have is left empty."""
+    """Writes a comma-separated table with a header; a field that a row lacks is left empty."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")

@@ -1,4 +1,4 @@
-"""Large files that stay open from record to record, in each process its own."""
+"""A cache of open files, so that a large file is opened once per process instead of once per record."""
 
 import os
 from collections.abc import Callable
@@ -15,13 +15,13 @@ File = TypeVar("File", bound=_Closable)
 
 
 class OpenFiles(Generic[File]):
-    """The files of a corpus that hold many records each, opened once.
+    """A cache of readers of files that hold many records each.
 
-    Processes do not share them, since they must not share a file position, and pickling leaves them behind.
+    Every process opens its own files, since processes must not share a file position; pickling drops the open files.
 
     Args:
-        make: Makes of an open file and its name what reads it.
-        limit: How many stay open; if there are more, the one opened first is closed.
+        make: Function that builds a reader from an open file and the file's name.
+        limit: Number of files that stay open; to open another one, the file that was opened first is closed.
     """
 
     def __init__(self, make: Callable[[BinaryIO, str], File], limit: int = 32) -> None:
@@ -30,7 +30,7 @@ class OpenFiles(Generic[File]):
         self._files: dict[tuple[str, str], File] = {}
 
     def get(self, root: CorpusRoot, path: str) -> File:
-        """Gives the reader of a file, which it opens the first time."""
+        """Returns the reader of a file, which is opened on first use."""
         if self._process != os.getpid():
             self._files, self._process = {}, os.getpid()
         key = str(root), path

@@ -1,4 +1,4 @@
-"""Folds of records in which every label has its share and no patient is in two: iterative stratification."""
+"""Iterative stratification: folds with similar frequencies of every label and disjoint patients."""
 
 from collections.abc import Collection, Hashable, Iterator, Sequence
 from typing import NamedTuple
@@ -10,7 +10,10 @@ Integers = NDArray[np.int64]
 
 
 class _Occurrences(NamedTuple):
-    """Which unit has which label how often; sorted by unit, then label."""
+    """How many records of each unit have each label; sorted by unit, then label.
+
+    A unit is what goes to one fold as a whole: all records of a patient, or one record if no patients are given.
+    """
 
     unit: Integers
     label: Integers
@@ -23,29 +26,39 @@ def stratified_folds(
     num_folds: int = 10,
     seed: int = 0,
 ) -> Integers:
-    """Deals records out to folds so that each fold gets its share of every label, of the records, and whole patients.
+    """Assigns records to folds of similar size with similar numbers of every label, keeping each patient in one fold.
 
-    All records of a patient go together, with all of their labels. The rarest label that is left is dealt out first:
-    its patients, those with most of it first, each to the fold that has least of it; of such folds to the one with
-    the fewest records; of such to any. Patients without a label come last, each to the fold with the fewest records.
+    All records of a patient are assigned together, with all of their labels. The rarest remaining label comes first:
+    its patients are assigned, those who have it most often first, each to the fold that has it least often; of several
+    such folds to the one with the fewest records, and of several such to a random one. Patients without any label come
+    last, those with the most records first, each to the fold with the fewest records.
 
-    The folds do not depend on the order of the records if `groups` is given: patients that are alike are taken in the
-    order of their ids as text, labels that are equally rare in the order of their `repr`. So where no patient is
-    known, pass the records' own ids as groups; without groups each record stands alone, in the order given.
+    The folds do not depend on the order of the records if `groups` is given: ties between patients are broken by their
+    ids as text, ties between labels by their `repr`. So if patients are unknown, pass the ids of the records as groups;
+    without groups, every record is assigned on its own, in the given order.
 
     Args:
-        labels: What each record has: any names, of which one may occur several times.
-        groups: The patient of each record, or its own id; None if it has none.
-        num_folds: How many folds.
-        seed: Of the choice between folds that need a patient equally: the patient of rank r among the sorted ids
-            takes the one at `draws[r]` of their number, `draws` being uniform numbers from numpy's default generator.
+        labels: Names of the labels of each record; a name may occur several times in one record.
+        groups: Id of each record's patient, or the record's own id; None to assign every record on its own.
+        num_folds: Number of folds.
+        seed: Seed of the choice between equally good folds: the patient of rank r among the sorted ids takes number
+            `int(draws[r] * n)` of n such folds, where `draws` are uniform numbers of numpy's default generator.
 
     Returns:
-        The fold of each record, from 0 on.
+        The fold of each record, from 0 on, shape (R,).
 
     Raises:
         ValueError: If there are fewer than two folds, or `groups` and `labels` differ in length.
-        TypeError: If labels of a record are a text, which would count as its letters, or a group is no text or number.
+        TypeError: If the labels of a record are a string, whose letters would count as labels, or a group is neither a
+            string nor a whole number.
+
+    Example:
+        Each fold gets three records, two with AFIB and one with LBBB.
+
+        >>> from ecg_hf.corpora.folds import stratified_folds
+        >>> labels = [["AFIB"], ["AFIB", "LBBB"], ["AFIB"], [], ["LBBB"], ["AFIB"]]
+        >>> stratified_folds(labels, groups=["p1", "p1", "p2", "p3", "p4", "p5"], num_folds=2).tolist()
+        [1, 1, 0, 1, 0, 0]
 
     Source:
         Sechidis, Tsoumakas, Vlahavas 2011, On the Stratification of Multi-Label Data, algorithm 1; whole patients and
@@ -61,7 +74,11 @@ def stratified_folds(
 
 
 def split_of_fold(fold: int, num_folds: int) -> str:
-    """Names the split of a fold: the last is "test", the one before "validation", all others "train".
+    """Returns the split of a fold: "test" for the last fold, "validation" for the one before it, "train" for the rest.
+
+    Args:
+        fold: Number of the fold, from 0 on.
+        num_folds: Number of folds, at least 3.
 
     Raises:
         ValueError: If there are fewer than three folds, or no such fold.
@@ -72,7 +89,7 @@ def split_of_fold(fold: int, num_folds: int) -> str:
 
 
 def _owners(groups: Sequence[str | int] | None, num_records: int) -> Integers:
-    """Gives the unit of each record, numbered in the order of the groups' ids as text."""
+    """Returns the unit of each record; units are numbered in the order of the groups' ids as text."""
     if groups is None:
         return np.arange(num_records)
     if len(groups) != num_records:
@@ -100,7 +117,7 @@ def _occurrences(labels: Sequence[Collection[Hashable]], owner: Integers) -> _Oc
 
 
 def _turns(found: _Occurrences, num_units: int) -> Iterator[tuple[int, Integers]]:
-    """Yields the labels, the rarest that is left first, each with its units that are left, most of it first."""
+    """Yields each label with its remaining units: the rarest remaining label first, units with most of it first."""
     unit, label, times = found
     order = np.lexsort((unit, -times, label))
     num_labels = int(label.max(initial=-1)) + 1
@@ -119,14 +136,14 @@ def _turns(found: _Occurrences, num_units: int) -> Iterator[tuple[int, Integers]
 
 
 def _spans(starts: Integers, stops: Integers) -> Integers:
-    """Joins the ranges from each start to its stop."""
+    """Concatenates the ranges from each start to its stop."""
     lengths = stops - starts
     offsets: Integers = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
     return offsets + np.arange(len(offsets))
 
 
 def _deal(found: _Occurrences, num_records: Integers, draws: NDArray[np.float64], num_folds: int) -> Integers:
-    """Gives the fold of each unit; whole numbers dealt out, not demands left, are compared, so that ties are exact."""
+    """Returns the fold of each unit; integer counts are compared, not fractional demands, so that ties are exact."""
     num_units = len(num_records)
     starts = np.searchsorted(found.unit, np.arange(num_units + 1)).tolist()
     label, times = found.label.data, found.times.data

@@ -1,4 +1,4 @@
-"""The index of a corpus: an entry for each record, the tables it is parsed from, and the rows it becomes."""
+"""The entries of a corpus' index, the check that an index is valid, and the parser of the tables it is read from."""
 
 import csv
 import io
@@ -16,19 +16,19 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a corpus' index says of one record.
+    """One entry of a corpus' index: what is known of a record without reading its signal.
 
     Args:
-        record_id: Its name, unique in the corpus.
+        record_id: Name of the record, unique in the corpus.
         split: "train", "validation" or "test".
-        patient_id: Whose it is; None if the corpus does not say.
-        path: Where its files are, below the root, in the corpus' own sense.
-        age: In years; None if unknown or hidden because it is over 89.
+        patient_id: Id of the patient; None if the corpus does not state it.
+        path: Path from which the corpus derives the record's files, relative to the root.
+        age: Age in years; None if unknown, or withheld because it is over 89.
         age_over_89: Whether the patient is known to be over 89.
         sex: "female", "male" or None.
-        device: What recorded it.
-        report: What a physician or a program wrote about it.
-        labels: Label set, name and value of each label it has.
+        device: Device that recorded the ECG.
+        report: Report of a physician or a program.
+        labels: Label set, name and value of each label of the record.
     """
 
     record_id: str
@@ -44,10 +44,14 @@ class Entry:
 
 
 def encode_row(record: Record, entry: Entry) -> dict[str, Any]:
-    """Turns a decoded record and its index entry into a row; of its leads, the standard ones, in standard order.
+    """Builds the row of a record, with its standard leads in standard order; other leads are left out.
+
+    Args:
+        record: Decoded record.
+        entry: Entry of the record in the index.
 
     Raises:
-        EcgLeadError: If it has none of the standard leads.
+        EcgLeadError: If the record has none of the standard leads.
     """
     leads = [lead for lead in LEADS if lead in record.leads]
     if not leads:
@@ -61,7 +65,7 @@ def encode_row(record: Record, entry: Entry) -> dict[str, Any]:
         "gain": record.gain.tolist(),
         "baseline": record.baseline.tolist(),
         "num_samples": record.samples.shape[1],
-        # rounded as the files will round them, so that streaming gives the same rows
+        # rounded to float32 as Arrow files store them, so that streaming yields the same rows
         "sampling_rate": _single(record.sampling_rate),
         "age": None if entry.age is None else _single(entry.age),
         "age_over_89": entry.age_over_89,
@@ -79,15 +83,19 @@ def _single(value: float) -> float:
 
 
 def parse_table(data: bytes, name: str, columns: Sequence[str]) -> Iterator[dict[str, str]]:
-    """Reads some columns, found by name, of a comma-separated table with a header.
+    """Reads the named columns of a comma-separated table with a header, row by row.
 
     Args:
-        data: The file, in UTF-8, with or without a byte order mark, with either end of line.
-        name: The file's name, for messages.
-        columns: Which columns to read.
+        data: Content of the file, in UTF-8, with or without a byte order mark, with any line ending.
+        name: Name of the file, for messages.
+        columns: Names of the columns to read.
+
+    Yields:
+        The fields of each row by column.
 
     Raises:
-        EcgFormatError: If it is not such a table, lacks a column, has one twice, or a row is cut off.
+        EcgFormatError: If the data are not such a table, a column is missing or occurs twice, or a row has too few or
+            too many fields.
     """
     try:
         reader = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
@@ -106,11 +114,16 @@ def parse_table(data: bytes, name: str, columns: Sequence[str]) -> Iterator[dict
 
 
 def check_index(entries: Sequence[Entry], label_sets: Mapping[str, Sequence[str]], *, patient_level: bool) -> None:
-    """Checks that an index keeps what its corpus promises.
+    """Checks that an index is valid for its corpus.
+
+    Args:
+        entries: All entries of the index.
+        label_sets: Names of the labels in each label set of the corpus.
+        patient_level: Whether splits must be disjoint by patient.
 
     Raises:
-        EcgIntegrityError: If it is empty, names a record twice, an unknown split or an unknown label, or if
-            `patient_level` and a patient is unknown or in two splits.
+        EcgIntegrityError: If the index is empty, lists a record twice, or has an unknown split or label; or if
+            `patient_level` is true and a patient is unknown or in two splits.
     """
     if not entries:
         raise EcgIntegrityError("the index of the corpus is empty, expected at least one record; download it again")

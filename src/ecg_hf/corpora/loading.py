@@ -1,4 +1,4 @@
-"""The ways to a registered corpus: its builder, its rows, and `datasets.load_dataset("ecg_hf/<name>")`."""
+"""Functions that open a registered corpus: as a builder, as rows, and through `datasets.load_dataset`."""
 
 from functools import wraps
 from pathlib import Path
@@ -11,20 +11,28 @@ import datasets.load
 from ecg_hf.corpora.base import EcgCorpus
 from ecg_hf.registry import CORPORA, load
 
-PREFIX = "ecg_hf/"  # no account of the Hub can have this name, so nothing there is shadowed
+PREFIX = "ecg_hf/"  # no account on the Hub can have this name, so no repository there is shadowed
 
 
 def open_corpus(name: str, config: str | None = None, data_dir: str | Path | None = None, **options: Any) -> EcgCorpus:
-    """Builds the builder of a registered corpus, without reading it yet.
+    """Returns the builder of a registered corpus, which lists its records and reads them one by one.
 
     Args:
-        name: Its key in the registry, such as "ptbxl".
-        config: Which of its configs; its default one if None.
-        data_dir: The folder, zip archive or http(s) address of its files, if it needs any.
+        name: Name of the corpus in the registry, such as "ptbxl".
+        config: Name of the config; the corpus' default if None.
+        data_dir: Folder, zip archive or http(s) address of the files; None for a corpus without files.
         options: Fields of the corpus' config, such as `allow_missing=True`, and `cache_dir`.
 
     Raises:
         KeyError: If there is no such corpus.
+
+    Example:
+        >>> from ecg_hf.corpora.loading import open_corpus
+        >>> corpus = open_corpus("synthetic", num_records=20)
+        >>> corpus.licence, corpus.unit, corpus.patient_level
+        ('CC0-1.0', 'mV', True)
+        >>> corpus.entries()["test"][0].record_id  # the index is read now, but no signal
+        '0-00000009'
     """
     builder: EcgCorpus = load(CORPORA, name)(
         dataset_name=name, config_name=config, data_dir=data_dir and str(data_dir), **options
@@ -43,20 +51,32 @@ def load_corpus(
     cache_dir: str | Path | None = None,
     **options: Any,
 ) -> Any:
-    """Loads a corpus as `datasets.load_dataset("ecg_hf/<name>")` does, without passing through the Hub's machinery.
+    """Loads a corpus as `datasets.load_dataset("ecg_hf/<name>")` does, without any call to the Hub.
 
     Args:
-        name: Its key in the registry, such as "ptbxl".
-        config: Which of its configs; its default one if None.
-        data_dir: The folder, zip archive or http(s) address of its files, if it needs any.
-        split: Which split; all of them, as a dict, if None.
-        streaming: Whether to read records as they are asked for instead of preparing Arrow files first.
-        num_proc: How many processes prepare the Arrow files.
-        cache_dir: Where the Arrow files go; the place that datasets uses if None.
+        name: Name of the corpus in the registry, such as "ptbxl".
+        config: Name of the config; the corpus' default if None.
+        data_dir: Folder, zip archive or http(s) address of the files; None for a corpus without files.
+        split: Name of the split; all splits, as a dict, if None.
+        streaming: Whether to read records during iteration instead of preparing Arrow files first.
+        num_proc: Number of processes that prepare the Arrow files.
+        cache_dir: Folder of the Arrow files; the cache of datasets if None.
         options: Fields of the corpus' config, such as `allow_missing=True`.
 
     Returns:
         A Dataset or, if streaming, an IterableDataset; without `split` a dict of them.
+
+    Raises:
+        KeyError: If there is no such corpus.
+        ValueError: If `num_proc` is given although streaming.
+
+    Example:
+        >>> from ecg_hf import load_corpus, row_to_signal
+        >>> row = next(iter(load_corpus("synthetic", split="test", streaming=True, num_records=20)))
+        >>> row["record_id"], row["age"], [label["name"] for label in row["labels"]]
+        ('0-00000009', 50.0, ['NORM'])
+        >>> row_to_signal(row).shape  # 12 leads, 10 s at 500 Hz, in mV
+        (12, 5000)
     """
     if streaming and num_proc is not None:
         raise ValueError(
@@ -70,7 +90,17 @@ def load_corpus(
 
 
 def register_corpora() -> None:
-    """Lets `datasets.load_dataset("ecg_hf/<key>", data_dir=...)` find the corpora of the registry."""
+    """Makes `datasets.load_dataset("ecg_hf/<name>", data_dir=...)` find the corpora of the registry.
+
+    Importing `ecg_hf` has the same effect; calling the function again changes nothing.
+
+    Example:
+        >>> import datasets
+        >>> import ecg_hf
+        >>> rows = datasets.load_dataset("ecg_hf/synthetic", split="test", streaming=True, num_records=20)
+        >>> sum(1 for _ in rows)
+        4
+    """
     original = datasets.load.dataset_module_factory
     if hasattr(original, "ecg_hf_original"):
         return

@@ -1,4 +1,4 @@
-"""The files of one WFDB record, read together: a header, and the signal files that it must name."""
+"""The reader of the files of one WFDB record: its header, and the signal files that the header must name."""
 
 from collections.abc import Sequence
 
@@ -9,15 +9,15 @@ from ecg_hf.signals.formats.wfdb_header import Header
 
 
 def read_files(root: CorpusRoot, paths: Sequence[str], record_name: str) -> tuple[Header, dict[str, bytes]]:
-    """Reads a header and its signal files.
+    """Reads the header and the signal files of a record.
 
     Args:
-        root: Where they are.
-        paths: Of the header, then of the signal files, in the order in which the header must name them.
-        record_name: That the header must have.
+        root: Place of the corpus' files.
+        paths: Path of the header, then paths of the signal files in the order in which the header must name them.
+        record_name: Name of the record, which the header must state.
 
     Returns:
-        The header, and the bytes of the signal files by their names, as `decode` takes them.
+        The header, and the contents of the signal files by file name, as `decode` expects them.
 
     Raises:
         EcgIntegrityError: If the header names other files.

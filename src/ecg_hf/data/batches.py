@@ -1,4 +1,4 @@
-"""Batches for pretraining: a crop is a function of its position, so a run resumes from one integer."""
+"""Batches for pretraining: random crops by position, so that one integer resumes a run, and tiles for validation."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,18 +16,18 @@ from ecg_hf.errors import EcgIntegrityError
 
 
 class MixedCrops(Dataset[dict[str, Any]]):
-    """Random crops of the records of several splits, by their global position in a run.
+    """A dataset of random crops of the records of several splits, indexed by global position in a run.
 
     Args:
-        splits: One for each corpus.
+        splits: One split of each corpus.
         num_samples: Length of the crops, in samples.
-        seed: Of the order and the crops, from 0 to 2^64 - 1.
-        weights: How often each corpus is drawn; by its number of records, or of patients, if None.
-        sample_by: "record": an epoch has a crop of every record; "patient": of every patient, from one of the records.
-        targets: Labels of each split, (R, C) each, for a supervised objective.
+        seed: Seed of the order and of the crops, from 0 to 2^64 - 1.
+        weights: Sampling weight of each corpus; its number of records, or of patients, if None.
+        sample_by: "record": an epoch has one crop of every record; "patient": one crop of every patient.
+        targets: Labels of each split, shape (R, C) each, for a supervised objective.
 
     Raises:
-        EcgIntegrityError: If patients are to be drawn and a record has none.
+        EcgIntegrityError: If `sample_by` is "patient" and the patient of a record is unknown.
     """
 
     def __init__(
@@ -48,7 +48,13 @@ class MixedCrops(Dataset[dict[str, Any]]):
         return {name: values[0] for name, values in self.__getitems__([position]).items()}
 
     def __getitems__(self, positions: list[int]) -> dict[str, Tensor]:
-        """Gives the crops at positions that follow each other: `signal`, (B, L, T), and `labels`, (B, C), if any.
+        """Returns the crops at consecutive positions.
+
+        Args:
+            positions: Consecutive positions, in increasing order, B of them.
+
+        Returns:
+            "signal", shape (B, L, T), and with targets "labels", shape (B, C).
 
         Raises:
             EcgIntegrityError: If a sample is not finite.
@@ -75,13 +81,18 @@ class MixedCrops(Dataset[dict[str, Any]]):
         return {name: torch.from_numpy(_put_back(parts, corpora)) for name, parts in batch.items()}
 
     def first_batches(self, number: int, size: int) -> Iterator[dict[str, Tensor]]:
-        """Yields the first batches of a run, of so many crops each, the same in every process."""
+        """Iterates over the first batches of a run, which are the same in every process.
+
+        Args:
+            number: Number of batches.
+            size: Crops in a batch.
+        """
         for index in range(number):
             yield self.__getitems__(list(range(index * size, (index + 1) * size)))
 
 
 def _put_back(parts: list[NDArray[Any]], corpora: NDArray[np.int64]) -> NDArray[Any]:
-    """Joins what was read corpus by corpus in the order of the positions."""
+    """Joins arrays that were read corpus by corpus, in the order of the positions."""
     if len(parts) == 1:
         return parts[0]
     joined = np.empty((len(corpora), *parts[0].shape[1:]), parts[0].dtype)
@@ -90,13 +101,13 @@ def _put_back(parts: list[NDArray[Any]], corpora: NDArray[np.int64]) -> NDArray[
 
 
 class Patients:
-    """The patients of a split, and which records each has.
+    """The patients of a split, and the records of each patient.
 
     Args:
-        split: The records.
+        split: Split of records whose patients are known.
 
     Raises:
-        EcgIntegrityError: If a record has no patient.
+        EcgIntegrityError: If the patient of a record is unknown.
     """
 
     def __init__(self, split: Split):
@@ -109,7 +120,15 @@ class Patients:
         return len(self.counts)
 
     def draw(self, patients: NDArray[np.int64], draws: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """Chooses a record of each of several patients, by the half of a draw that the start of a crop does not use."""
+        """Chooses one record of each of several patients.
+
+        Args:
+            patients: Indices of the patients, shape (B,).
+            draws: Random words, shape (B,), of which `crop_starts` uses the upper half and this method the lower half.
+
+        Returns:
+            Indices of the records, shape (B,).
+        """
         low = draws & np.uint64(0xFFFF_FFFF)
         which = (low * self.counts[patients].astype(np.uint64)) >> np.uint64(32)
         records: NDArray[np.int64] = self.records[self.starts[patients] + which.astype(np.int64)]
@@ -117,13 +136,13 @@ class Patients:
 
 
 class StepBatches(Sampler[list[int]]):
-    """The positions of each micro-batch of one rank, from one optimizer step on.
+    """A batch sampler: the positions of each micro-batch of one rank, over a range of optimizer steps.
 
     Args:
-        steps: The optimizer steps to come.
+        steps: Optimizer steps to load.
         batch_size: Crops of one optimizer step over all ranks and micro-batches.
-        rank: This process.
-        world_size: How many processes there are.
+        rank: Index of this process.
+        world_size: Number of processes.
         accumulation: Micro-batches of a process in one step.
     """
 
@@ -141,14 +160,14 @@ class StepBatches(Sampler[list[int]]):
 
 
 class EcgLoader(DataLoader[dict[str, Tensor]]):
-    """Loads the crops of a rank: {"signal": (B, L, T)} and "labels" (B, C) where there are targets.
+    """A data loader of one rank's micro-batches: "signal", shape (B, L, T), and with targets "labels", shape (B, C).
 
-    What comes depends on positions alone, so any number of workers gives the same, and a run goes on from a step.
+    The batches depend on positions alone: any number of workers loads the same ones, and a run can resume at any step.
 
     Args:
-        crops: To read.
-        batches: Which positions make up the batches.
-        num_workers: Processes that read; 0 reads in this one.
+        crops: Crops by position.
+        batches: Positions of each micro-batch.
+        num_workers: Number of processes that read; 0 reads in this process.
     """
 
     def __init__(self, crops: MixedCrops, batches: StepBatches, num_workers: int = 0):
@@ -158,7 +177,7 @@ class EcgLoader(DataLoader[dict[str, Tensor]]):
             collate_fn=_as_is,
             num_workers=num_workers,
             pin_memory=torch.cuda.is_available(),
-            # One of its own, or else starting the loader would move the global one and a resumed run would differ.
+            # The loader has its own generator, since drawing from the global one would change a resumed run.
             generator=torch.Generator(),
         )
 
@@ -175,15 +194,18 @@ def tile_batches(
     rank: int = 0,
     world_size: int = 1,
 ) -> Iterator[dict[str, Tensor]]:
-    """Cuts every record into disjoint tiles and batches those of this rank, always in the same order.
+    """Cuts the records of one rank into disjoint tiles and batches the tiles, always in the same order.
 
     Args:
-        splits: The records.
-        targets: Labels of each split, (R, C) each, if the objective wants them.
-        num_samples: Length of a tile.
-        batch_size: Tiles in a batch.
-        rank: This process; it takes every `world_size`-th record.
-        world_size: How many processes there are.
+        splits: Splits to cut.
+        targets: Labels of each split, shape (R, C) each; None if the objective uses no labels.
+        num_samples: Length of a tile, in samples.
+        batch_size: Tiles in a batch; the last batch may have fewer.
+        rank: Index of this process, which takes every `world_size`-th record.
+        world_size: Number of processes.
+
+    Yields:
+        "signal", shape (B, L, T), and with targets "labels", shape (B, C).
     """
     signals: list[NDArray[np.float32]] = []
     labels: list[NDArray[np.float32]] = []

@@ -1,4 +1,4 @@
-"""Corpora that `dataset_scripts/build.py` has made: Parquet shards at one sampling rate, read as crops in place."""
+"""Built corpora, which `dataset_scripts/build.py` writes: Parquet shards at one sampling rate, read crop by crop."""
 
 import hashlib
 import json
@@ -24,28 +24,40 @@ logger = logging.getLogger(__name__)
 
 
 class BuiltCorpus:
-    """A built corpus, as its manifest describes it.
+    """A built corpus: a folder of Parquet shards and the manifest that describes them.
 
     Args:
-        folder: Where it was built.
-        skip_damaged: Whether to read every shard and to leave out, with a warning, those that are missing or have
-            changed, instead of refusing them.
+        folder: Folder of the built corpus.
+        skip_damaged: Whether to verify every shard and leave out, with a warning, shards that are missing or have
+            changed, instead of raising an error.
 
     Raises:
-        EcgAccessError: If no corpus was built there, or not to its end.
-        EcgFormatError: If it was built by another version.
-        EcgIntegrityError: If a file is missing or has another size than it was built with.
+        EcgAccessError: If the folder holds no built corpus, or its build was not finished.
+        EcgFormatError: If the manifest has another version.
+        EcgIntegrityError: If a shard is missing or its size has changed.
+
+    Example:
+        >>> import tempfile
+        >>> from ecg_hf.corpora.loading import open_corpus
+        >>> from ecg_hf.data.shards import Recipe, build_shards, write_manifest
+        >>> source, recipe = open_corpus("synthetic", num_records=20), Recipe(target_rate=240.0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     shards = build_shards(source, recipe, Path(folder), shards=[0])
+        ...     manifest = write_manifest(source, recipe, Path(folder))
+        ...     corpus = BuiltCorpus(folder)
+        >>> [(file["path"], file["num_records"]) for file in corpus.files("test")]
+        [('data/test-00000-of-00001.parquet', 4)]
     """
 
     def __init__(self, folder: str | Path, *, skip_damaged: bool = False):
         self.folder = Path(folder)
         path = self.folder / MANIFEST
         if not path.is_file():
-            raise EcgAccessError(f"{folder} has no {MANIFEST}: build the corpus there to its end, or choose its folder")
+            raise EcgAccessError(f"{folder} has no {MANIFEST}: finish building the corpus there, or choose its folder")
         self.manifest: dict[str, Any] = read_json(path)
         if self.manifest.get("version") != VERSION:
             raise EcgFormatError(
-                f"{path} is of version {self.manifest.get('version')}, expected {VERSION}; build the corpus again"
+                f"{path} has version {self.manifest.get('version')}, expected {VERSION}; build the corpus again"
             )
         self.facts: dict[str, Any] = self.manifest["facts"]
         self.dataset_name, self.unit = str(self.manifest["corpus"]), str(self.facts["unit"])
@@ -57,10 +69,10 @@ class BuiltCorpus:
             if reason := missing_bytes(self.folder, file):
                 raise EcgIntegrityError(f"{reason}; build or download it again")
         hashes = json.dumps([(file["path"], file["sha256"]) for file in self.files()])
-        self.fingerprint = hashlib.sha256(hashes.encode()).hexdigest()  # of these rows in this order
+        self.fingerprint = hashlib.sha256(hashes.encode()).hexdigest()  # identifies the rows and their order
 
     def files(self, split: str | None = None) -> list[dict[str, Any]]:
-        """Lists what the manifest says of each shard of a split, or of all, without those that are left out."""
+        """Lists the manifest's entries of the shards of a split, or of all splits, without shards that are left out."""
         return [
             file
             for name, content in self.manifest["splits"].items()
@@ -70,10 +82,10 @@ class BuiltCorpus:
         ]
 
     def check(self) -> None:
-        """Compares every shard with the SHA-256 that it was built with, unless that was done since it last changed.
+        """Compares every shard with the SHA-256 in the manifest; shards unchanged since the last check are not read.
 
         Raises:
-            EcgIntegrityError: If one has changed.
+            EcgIntegrityError: If a shard is missing or has changed.
         """
         for _, reason in damaged_shards(self.folder, self.files()):
             raise EcgIntegrityError(f"{reason}; build or download it again")
@@ -85,7 +97,13 @@ class BuiltCorpus:
         self.facts["left_out_shards"] = self.left_out
 
     def as_dataset(self, split: str | None = None) -> Any:
-        """Gives the rows of a split, or of all as a dict, memory-mapped; `datasets` unpacks the shards once."""
+        """Returns the rows of a split, or of all splits as a dict, memory-mapped.
+
+        The first call lets `datasets` unpack the shards into its cache.
+
+        Raises:
+            EcgIntegrityError: If the corpus was built without this split.
+        """
         paths = {
             name: [str(self.folder / file["path"]) for file in self.files(name)] for name in self.manifest["splits"]
         }
@@ -95,37 +113,43 @@ class BuiltCorpus:
 
 
 def is_built(place: str | Path) -> bool:
-    """Says whether a place is a folder with the manifest of a built corpus, rather than raw data."""
+    """Checks whether a place is the folder of a built corpus, rather than raw data."""
     path = Path(place) / MANIFEST
     try:
         manifest = read_json(path) if path.is_file() else None
     except ValueError:
-        return False  # somebody else's file of the same name
+        return False  # another program's file of the same name
     return isinstance(manifest, dict) and {"version", "corpus", "recipe"} <= manifest.keys()
 
 
-BLOCK = 1000  # records whose storage is looked up at once
+BLOCK = 1000  # consecutive records of a `Block`
 
 
 class Block(NamedTuple):
-    """How some records are stored: the gains that occur, (K, L), and which of them each has, -1 if it is not plain."""
+    """The storage of consecutive records.
+
+    Args:
+        gains: Different gains that occur, in ADC units per mV, shape (K, L).
+        which: Index of each record's gains; -1 if the record has other leads than the feature extractor, a baseline,
+            or a gain that float32 does not hold exactly.
+    """
 
     gains: NDArray[np.float32]
     which: NDArray[np.int16]
 
 
 class BuiltSplit(Split):
-    """A split of a built corpus under an input contract, whose crops are cut before anything is decoded.
+    """A split of a built corpus; crops are cut from the stored samples before anything is decoded.
 
     Args:
-        corpus: It.
+        corpus: Built corpus.
         split: Name of the split.
-        extractor: The input contract, at the sampling rate that the corpus was built with.
-        num_samples: Length that a record must at least have, T; shorter ones are left out, counted and logged.
+        extractor: Feature extractor of the model, with the sampling rate of the built corpus.
+        num_samples: Minimum length of a record, T; shorter records are left out, counted and logged.
 
     Raises:
         EcgFormatError: If the corpus was built with another sampling rate.
-        EcgLeadError: If a record lacks leads that the contract neither derives nor does without.
+        EcgLeadError: If a record lacks leads that the feature extractor neither derives nor sets to zero.
     """
 
     def __init__(self, corpus: BuiltCorpus, split: str, extractor: EcgFeatureExtractor, num_samples: int = 0):
@@ -145,7 +169,7 @@ class BuiltSplit(Split):
         self._check_leads()
 
     def _check_leads(self) -> None:
-        """Tries the contract on the records with fewer leads than it has, one of each kind, before a run begins."""
+        """Processes one record of each incomplete set of leads, so that a refusal comes before a run begins."""
         seen = set()
         for index in np.flatnonzero(self.lead_counts() < len(self.extractor.leads)).tolist():
             leads = tuple(self.storage[int(self.places[index])]["leads"])
@@ -154,17 +178,17 @@ class BuiltSplit(Split):
                 self.signal(index)
 
     def durations(self) -> NDArray[np.float64]:
-        """Gives the durations of the records in s, shape (R,), to half a sample of the rate they were built with."""
+        """Returns the durations of the records in s, shape (R,), exact to half a sample of the built corpus."""
         rates = self.table.data.column("sampling_rate").to_numpy()[self.places]
         return np.asarray(self.lengths / rates, np.float64)
 
     def lead_counts(self) -> NDArray[np.int64]:
-        """Counts the leads of each record that have a sample, shape (R,)."""
+        """Returns the number of leads of each record that have at least one sample, shape (R,)."""
         counts: NDArray[np.int64] = pc.list_value_length(self.table.data.column("leads")).to_numpy()[self.places]
         return counts
 
     def signal(self, index: int) -> NDArray[np.float32]:
-        """Gives the features of a record, shape (L, T)."""
+        """Returns the features of a record, shape (L, T)."""
         row = self.table[int(self.places[index])]
         try:
             return self.extractor.process_row(row)
@@ -173,11 +197,11 @@ class BuiltSplit(Split):
             raise
 
     def crops(self, indices: NDArray[np.int64], starts: NDArray[np.int64], num_samples: int) -> NDArray[np.float32]:
-        """Gives one crop of each of several records, see `Split`.
+        """Cuts one crop out of each of several records, see `Split.crops`.
 
-        What the contract does to each sample by itself is done to the crops alone. Records of which the crop has gaps
-        or that have other leads than the contract, and all if each is normalised by itself, are decoded whole. So a
-        contract that refuses gaps only notices those of a crop.
+        Where possible, only the crop is decoded and normalised. A record is processed whole if its crop has gaps, if
+        its storage is not plain (see `Block`), or if the feature extractor normalises each record by itself. A feature
+        extractor that refuses gaps therefore notices only the gaps inside a crop.
         """
         shape = (len(indices), len(self.extractor.leads), num_samples)
         signals, gains = np.empty(shape, np.float32), np.ones((*shape[:2], 1), np.float32)
@@ -200,7 +224,7 @@ class BuiltSplit(Split):
         return signals
 
     def _plain_gain(self, place: int) -> NDArray[np.float32] | None:
-        """Gives the gains of a record that is samples over gains, as `Record.signal` divides them in 32 bits."""
+        """Returns the gains of a record whose signal is samples over gains in float32; None for any other record."""
         if self.extractor.normalization == "record":
             return None
         number, row = divmod(place, BLOCK)

@@ -1,4 +1,4 @@
-"""Columns of memory-mapped tables, read row by row without a copy."""
+"""Columns of bytes in memory-mapped tables, read row by row without a copy."""
 
 from bisect import bisect_right
 from itertools import accumulate
@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 
 class Column:
-    """A column of bytes.
+    """A column of bytes in a memory-mapped table.
 
-    It travels to other processes as the names of its files, never as their content.
+    A pickled column holds the names of the table's files, never their content.
 
     Args:
-        table: Whose rows have not been selected, so that they lie where the file has them.
-        name: Of the column.
+        table: Table without a selection of rows, so that its rows lie in the order of its files.
+        name: Name of the column.
     """
 
     def __init__(self, table: datasets.Dataset, name: str):
@@ -42,7 +42,7 @@ class Column:
 
 
 def _views(chunk: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Gives the offsets (N + 1,) and the bytes of a chunk as views of its memory."""
+    """Returns the offsets, shape (N + 1,), and the bytes of a chunk of N rows, as views of its memory."""
     _, offsets, data = chunk.buffers()
     width = np.int64 if str(chunk.type).startswith("large") else np.int32
     view = np.frombuffer(offsets, width)[chunk.offset : chunk.offset + len(chunk) + 1]

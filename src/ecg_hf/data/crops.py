@@ -1,4 +1,4 @@
-"""Crops of fixed length: random ones for training, disjoint tiles for evaluation."""
+"""Crops of fixed length: random crops for training, disjoint tiles for evaluation."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,15 +10,20 @@ from ecg_hf.data.random_streams import Purpose, random_words
 
 
 def crop_draws(seed: int, start: int, stop: int) -> NDArray[np.uint64]:
-    """Draws a number for each of a range of positions, the same wherever, whenever and in whatever order it is read.
+    """Draws a random word for each position of a range; a position has the same word in whatever range it is drawn.
 
     Args:
-        seed: From 0 to 2^64 - 1.
-        start: The first global position of a crop in the run, at least 0 (see `ecg_hf.data.record_order`).
+        seed: Seed of the crop positions, from 0 to 2^64 - 1.
+        start: First global position of a crop in the run, at least 0 (see `ecg_hf.data.record_order`).
         stop: One past the last position.
 
     Returns:
         Uniform 64-bit words, shape (stop - start,).
+
+    Example:
+        >>> from ecg_hf.data.crops import crop_draws
+        >>> bool((crop_draws(seed=0, start=2, stop=5) == crop_draws(seed=0, start=0, stop=5)[2:]).all())
+        True
     """
     # four words share one value of the counter
     words = random_words(stop - start // 4 * 4, seed, Purpose.CROPS, (start // 4, 0, 0, 0))
@@ -26,11 +31,11 @@ def crop_draws(seed: int, start: int, stop: int) -> NDArray[np.uint64]:
 
 
 def crop_starts(draws: NDArray[np.uint64], lengths: NDArray[np.integer], num_samples: int) -> NDArray[np.int64]:
-    """Turns draws into the starts of crops, uniform over all that fit, the first and the last included.
+    """Turns random words into the starts of crops, uniform over all starts that fit, first and last included.
 
     Args:
-        draws: Of `crop_draws`, shape (B,).
-        lengths: Of the signals, in samples, shape (B,).
+        draws: Random words from `crop_draws`, shape (B,).
+        lengths: Lengths of the signals, in samples, shape (B,).
         num_samples: Length of the crops, in samples.
 
     Returns:
@@ -38,6 +43,13 @@ def crop_starts(draws: NDArray[np.uint64], lengths: NDArray[np.integer], num_sam
 
     Raises:
         ValueError: If a signal is shorter than the crop.
+
+    Example:
+        >>> import numpy as np
+        >>> from ecg_hf.data.crops import crop_draws, crop_starts
+        >>> draws = crop_draws(seed=0, start=0, stop=3)
+        >>> crop_starts(draws, lengths=np.array([2400, 2400, 600]), num_samples=600).tolist()
+        [1464, 1353, 0]
     """
     _require_length(int(lengths.min(initial=num_samples)), num_samples)
     fitting = (lengths - num_samples + 1).astype(np.uint64)
@@ -46,17 +58,23 @@ def crop_starts(draws: NDArray[np.uint64], lengths: NDArray[np.integer], num_sam
 
 
 def tile(signal: NDArray[np.float32], num_samples: int) -> NDArray[np.float32]:
-    """Cuts a signal into crops that follow each other; what is left at the end, less than one crop, is dropped.
+    """Cuts a signal into consecutive crops; a remainder shorter than a crop is dropped.
 
     Args:
-        signal: Shape (L, T).
+        signal: Signal, shape (L, T).
         num_samples: Length of each crop, in samples.
 
     Returns:
-        A view of shape (T // num_samples, L, num_samples).
+        The crops, a view of shape (T // num_samples, L, num_samples).
 
     Raises:
         ValueError: If the signal is shorter than one crop.
+
+    Example:
+        >>> import numpy as np
+        >>> from ecg_hf.data.crops import tile
+        >>> tile(np.zeros((12, 2500), np.float32), num_samples=600).shape
+        (4, 12, 600)
     """
     _require_length(signal.shape[-1], num_samples)
     num_leads, length = signal.shape
@@ -80,14 +98,21 @@ def average_by_record(
     """Averages the scores of the tiles of each record.
 
     Args:
-        scores: One row for each tile, shape (num_tiles, C); probabilities or regression values, not logits.
-        record_ids: The record that each tile comes from, in any order.
+        scores: Scores with one row per tile, shape (num_tiles, C); probabilities or regression values, not logits.
+        record_ids: Id of the record that each tile comes from, in any order.
 
     Returns:
-        The records in the order of their first tile, and their mean scores, shape (num_records, C).
+        Ids of the records in the order of their first tile, and their mean scores, shape (num_records, C).
 
     Raises:
-        ValueError: If there is not one record for each row of scores.
+        ValueError: If there is not one record id for each row of scores.
+
+    Example:
+        >>> import numpy as np
+        >>> from ecg_hf.data.crops import average_by_record
+        >>> records, means = average_by_record(np.array([[0.2], [0.9], [0.4]]), ["b", "a", "b"])
+        >>> records.tolist(), means.round(2).tolist()
+        (['b', 'a'], [[0.3], [0.9]])
     """
     if len(scores) != len(record_ids):
         raise ValueError(f"there must be one record for each row of scores, got {len(record_ids)} for {len(scores)}")

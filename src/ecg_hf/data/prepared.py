@@ -1,4 +1,4 @@
-"""A split of a corpus as features: computed once, kept by `datasets` in a memory-mapped file."""
+"""Splits of raw corpora: features that are computed once and kept by `datasets` in a memory-mapped file."""
 
 import functools
 import json
@@ -18,13 +18,15 @@ logger = logging.getLogger(__name__)
 
 
 class PreparedSplit(Split):
-    """A split as an input contract wants it, named after the data and the contract: a second run reads it back.
+    """A split of a raw corpus, with the features of all its records in a memory-mapped file.
+
+    The file is cached under a hash of the data, the feature extractor and its code: a second run reads it back.
 
     Args:
-        corpus: Its builder.
+        corpus: Builder of the raw corpus.
         split: Name of the split.
-        extractor: The input contract.
-        num_samples: Length that a record must at least have, T; shorter ones are left out, counted and logged.
+        extractor: Feature extractor of the model.
+        num_samples: Minimum length of a record, T; shorter records are left out, counted and logged.
     """
 
     def __init__(self, corpus: EcgCorpus, split: str, extractor: EcgFeatureExtractor, num_samples: int = 0):
@@ -43,12 +45,12 @@ class PreparedSplit(Split):
         self.signals = Column(table, "signal")
 
     def signal(self, index: int) -> NDArray[np.float32]:
-        """Gives the features of a record, shape (L, T)."""
+        """Returns the features of a record, shape (L, T)."""
         values = self.signals[int(self.places[index])]
         return values.view(np.float32).reshape(self.num_leads, -1)
 
     def crops(self, indices: NDArray[np.int64], starts: NDArray[np.int64], num_samples: int) -> NDArray[np.float32]:
-        """Gives one crop of each of several records, see `Split`."""
+        """Cuts one crop out of each of several records, see `Split.crops`."""
         out = np.empty((len(indices), self.num_leads, num_samples), np.float32)
         for crop, index, start in zip(out, indices.tolist(), starts.tolist(), strict=True):
             crop[:] = self.signal(index)[:, start : start + num_samples]
@@ -62,7 +64,7 @@ def _extractor(contract: str) -> EcgFeatureExtractor:
 
 @functools.cache
 def _code_hash() -> str:
-    """Stands for the code that makes features, so that features of older code are not read back."""
+    """Returns a hash of the code that computes features, so that features of older code are not read back."""
     return code_hash([EcgFeatureExtractor.__module__])
 
 

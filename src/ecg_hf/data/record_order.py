@@ -1,4 +1,4 @@
-"""Which record comes next: a pure function of a seed and one integer, the position, from which training resumes."""
+"""The order of records in a run: a pure function of the seed and the position, so that one integer resumes a run."""
 
 import math
 import operator
@@ -10,28 +10,38 @@ from numpy.typing import NDArray
 
 from ecg_hf.data.random_streams import Purpose, random_words
 
-_PERMUTATION, _MIXTURE = 1, 2  # streams of random numbers that must not meet
+_PERMUTATION, _MIXTURE = 1, 2  # streams of random words that must not overlap
 _BLOCK = 1024
 
 
 class RecordOrder:
-    """Gives each position of an endless run its record.
+    """The record at each position of an endless run.
 
     Without weights the corpora are read as one: each record comes exactly once an epoch, and position `p` lies in
-    epoch `p // sum(sizes)`. With weights, every block of (at least) 1,024 positions holds each corpus in its share,
-    shuffled, and after any whole number of blocks no corpus is more than one record away from its exact share; each
-    corpus walks through its own epochs, so that none of its records returns before all others have come.
+    epoch `p // sum(sizes)`. With weights, every block of (at least) 1,024 positions holds each corpus in proportion to
+    its weight, shuffled, and after any whole number of blocks no corpus is more than one record away from its exact
+    proportion; each corpus walks through its own epochs, so that none of its records returns before all its other
+    records have come.
 
-    Positions are global: ranks and workers share them out, see `positions_of_step`. One permutation a corpus is kept,
-    that of its last epoch; ten million records make 40 MB and take 1.5 s once an epoch.
+    Positions are global; `positions_of_step` divides them among ranks and micro-batches. One permutation is kept for
+    each corpus, that of its last epoch; ten million records take 40 MB, and 1.5 s once an epoch.
 
     Args:
-        sizes: How many records each corpus has.
-        weights: How often each corpus is drawn, in any unit; None for all records alike.
-        seed: From 0 to 2^64 - 1.
+        sizes: Number of records of each corpus.
+        weights: Sampling weight of each corpus, in any unit; None draws all records equally often.
+        seed: Seed of the order, from 0 to 2^64 - 1.
 
     Raises:
         ValueError: If a size, a weight or the seed is out of range, or there is not one weight for each corpus.
+
+    Example:
+        >>> from ecg_hf.data.record_order import RecordOrder
+        >>> order = RecordOrder([3, 2], weights=None, seed=0)
+        >>> [order[position] for position in range(5)]  # one epoch, as (corpus, record)
+        [(0, 0), (0, 1), (1, 0), (0, 2), (1, 1)]
+        >>> corpora, records = RecordOrder([3, 2], weights=[3.0, 1.0], seed=0).take(0, 1024)
+        >>> corpora.tolist().count(0), corpora.tolist().count(1)
+        (768, 256)
     """
 
     def __init__(self, sizes: Sequence[int], weights: Sequence[float] | None, seed: int) -> None:
@@ -49,19 +59,19 @@ class RecordOrder:
         self._block: tuple[int, NDArray[np.int64], NDArray[np.int64]] | None = None
 
     def __getitem__(self, position: int) -> tuple[int, int]:
-        """Gives the corpus and the record at one position."""
+        """Returns the index of the corpus and the index of the record in it, at one position."""
         corpora, records = self.take(position, position + 1)
         return int(corpora[0]), int(records[0])
 
     def take(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Gives the corpora and the records at a range of positions.
+        """Returns the corpora and the records at a range of positions.
 
         Args:
-            start: The first position, at least 0.
+            start: First position, at least 0.
             stop: One past the last position.
 
         Returns:
-            Index of the corpus and index of the record in it, one of each for every position.
+            Index of the corpus and index of the record in the corpus, for each position, shape (stop - start,) each.
 
         Raises:
             ValueError: If the range begins before 0 or ends before it begins.
@@ -97,7 +107,7 @@ class RecordOrder:
         return np.argsort(random_words(size, self.seed, Purpose.ORDER, (0, stream, walk, index)), kind="stable")
 
     def _mix(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Gives, for each position, its corpus and how many records of that corpus came before it."""
+        """Returns, for each position, its corpus and the number of draws from that corpus before the position."""
         parts = [
             self._mixed_block(block)
             for block in range(start // self._block_size, max(start, stop - 1) // self._block_size + 1)
@@ -112,7 +122,7 @@ class RecordOrder:
             corpora = np.repeat(np.arange(len(before)), after - before)
             draws = np.concatenate([np.arange(first, last) for first, last in zip(before, after, strict=True)])
             shuffled = self._shuffled(self._block_size, _MIXTURE, 0, index)
-            # where the corpora stand is shuffled; the draws of each corpus stay in their order
+            # the places of the corpora are shuffled; the draws of each corpus stay in order
             corpora = corpora[shuffled]
             ordered = np.empty_like(draws)
             ordered[np.argsort(corpora, kind="stable")] = draws
@@ -129,33 +139,33 @@ def _cumulative_shares(weights: Sequence[float], num_corpora: int) -> list[Fract
     if len(weights) != num_corpora:
         raise ValueError(f"there must be one weight for each of {num_corpora} corpora, got {len(weights)}")
     if not all(math.isfinite(weight) and weight > 0 for weight in weights):
-        raise ValueError(f"weights must be positive and finite, got {list(weights)}; leave out a corpus not wanted")
+        raise ValueError(f"weights must be positive and finite, got {list(weights)}; leave out corpora not to be drawn")
     exact = [Fraction(str(float(weight))) for weight in weights]  # 0.1 means a tenth, not its nearest binary fraction
     shares = [weight / sum(exact) for weight in exact]
     if min(shares) < Fraction(1, 10**6):
-        raise ValueError(f"each corpus must be at least one draw in a million, got the weights {list(weights)}")
+        raise ValueError(f"each corpus must have at least one draw in a million, got the weights {list(weights)}")
     return [sum(shares[: index + 1], Fraction(0)) for index in range(num_corpora)]
 
 
 def _block_size(cumulative: list[Fraction]) -> int:
     smallest = min(high - low for low, high in zip([Fraction(0), *cumulative], cumulative, strict=False))
-    return max(_BLOCK, math.ceil(2 / smallest))  # two of each, so that rounding never takes a draw back
+    return max(_BLOCK, math.ceil(2 / smallest))  # two draws of each corpus, so that rounding never takes a draw back
 
 
 def positions_of_step(
     step: int, batch_size: int, rank: int, world_size: int, accumulation: int = 1
 ) -> tuple[range, ...]:
-    """Gives the positions that one rank reads for one optimizer step.
+    """Returns the positions that one rank reads for one optimizer step.
 
     The positions of a step are `step * batch_size` and the next `batch_size - 1`, whatever the world size; two ranks
     see the same micro-batches that one rank with twice the accumulation sees.
 
     Args:
-        step: The optimizer step, from 0.
+        step: Index of the optimizer step, from 0.
         batch_size: Records of one optimizer step over all ranks and micro-batches.
-        rank: This process, from 0.
-        world_size: How many processes there are.
-        accumulation: How many micro-batches each process adds up in one step.
+        rank: Index of this process, from 0.
+        world_size: Number of processes.
+        accumulation: Number of micro-batches that each process accumulates in one step.
 
     Returns:
         One range of positions for each micro-batch.

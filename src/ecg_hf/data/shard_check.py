@@ -1,4 +1,4 @@
-"""Whether the shards of a built corpus still are what was built, without reading again what was read before."""
+"""Integrity checks of the shards of a built corpus; shards that have not changed are not read twice."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -12,11 +12,14 @@ from ecg_hf.output.files import read_json, sha256_of, write_json
 
 
 def missing_bytes(folder: Path, file: dict[str, Any]) -> str | None:
-    """Says in what way a shard's size is not the one that it was built with, if so.
+    """Describes how the size of a shard differs from its size in the manifest.
 
     Args:
-        folder: Of the built corpus.
-        file: What the manifest says of the shard.
+        folder: Folder of the built corpus.
+        file: Manifest's entry of the shard.
+
+    Returns:
+        The difference in words; None if the sizes are equal.
     """
     place = folder / file["path"]
     found = place.stat().st_size if place.is_file() else "none"
@@ -24,14 +27,17 @@ def missing_bytes(folder: Path, file: dict[str, Any]) -> str | None:
 
 
 def damaged_shards(folder: Path, files: Sequence[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], str]]:
-    """Finds the shards that are missing or have changed, each with what is wrong.
+    """Finds the shards that are missing or have changed.
 
-    A shard that was found whole is read again only when its size or time of change is another. What is known of it
-    stands in the cache of `datasets`; of several processes the first one reads, the others wait for it.
+    A shard that was once found intact is read again only when its size or modification time has changed. The results
+    are kept in the cache of `datasets`; the first of several processes reads the shards, and the others wait for it.
 
     Args:
-        folder: Of the built corpus.
-        files: What the manifest says of each shard.
+        folder: Folder of the built corpus.
+        files: Manifest's entries of the shards.
+
+    Yields:
+        The entry of each damaged shard, and a description of the damage.
     """
     name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()
     known = Path(datasets.config.HF_DATASETS_CACHE) / "ecg_hf_shards" / f"{name}.json"

@@ -1,4 +1,4 @@
-"""One Parquet file of rows: there whole or not at all, and marked with what it was built from."""
+"""The Parquet file of a shard: written completely or not at all, and marked with the build that it belongs to."""
 
 import json
 import os
@@ -13,12 +13,18 @@ from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.output.files import sha256_of
 from ecg_hf.signals.row import row_features
 
-GROUP_ROWS, GROUP_BYTES = 100, 8 * 2**20  # of a row group, whichever is reached first: what a reader asks for at once
+GROUP_ROWS, GROUP_BYTES = 100, 8 * 2**20  # limits of a row group, which a reader requests as one piece
 _IDENTITY = b"ecg_hf"
 
 
 def write_shard(path: Path, rows: Iterator[dict[str, Any]], identity: dict[str, Any]) -> None:
-    """Writes rows to a Parquet file that is there whole or not at all, some of them at a time."""
+    """Writes rows to a Parquet file, group by group; a killed write leaves no file of this name.
+
+    Args:
+        path: Path of the file.
+        rows: Rows of the shard, in the schema that all corpora share.
+        identity: Description of the build, stored in the file's metadata; see `describe_build`.
+    """
     schema = row_features().arrow_schema
     schema = schema.with_metadata({**schema.metadata, _IDENTITY: json.dumps(identity, sort_keys=True).encode()})
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +44,7 @@ def write_shard(path: Path, rows: Iterator[dict[str, Any]], identity: dict[str, 
 
 
 def row_groups(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Gathers rows into groups of at most `GROUP_ROWS`, or fewer that reach `GROUP_BYTES`."""
+    """Collects rows into groups of `GROUP_ROWS` rows, or of fewer rows whose signals reach `GROUP_BYTES`."""
     group: list[dict[str, Any]] = []
     size = 0
     for row in rows:
@@ -52,15 +58,19 @@ def row_groups(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]
 
 
 def check_shard(path: Path, identity: dict[str, Any]) -> None:
-    """Checks that a file was built by the same recipe and code from the same corpus.
+    """Checks that a file was built from the same corpus, with the same recipe and code.
+
+    Args:
+        path: Path of the file.
+        identity: Description of the build, see `describe_build`.
 
     Raises:
-        EcgIntegrityError: If not, or if it is no shard.
+        EcgIntegrityError: If the file belongs to another build or is not a shard.
     """
     try:
         found = json.loads(pq.read_schema(path).metadata[_IDENTITY])
     except (pa.ArrowInvalid, KeyError, TypeError) as error:
-        raise EcgIntegrityError(f"{path} is no shard of a built corpus ({error}); delete it") from None
+        raise EcgIntegrityError(f"{path} is not a shard of a built corpus ({error}); delete it") from None
     if differing := sorted(key for key in identity if found.get(key) != identity[key]):
         raise EcgIntegrityError(
             f"{path} was built with another {', '.join(differing)}, expected the same for all shards; delete the "
@@ -69,7 +79,7 @@ def check_shard(path: Path, identity: dict[str, Any]) -> None:
 
 
 def describe_file(folder: Path, path: str) -> dict[str, Any]:
-    """Gives the size, the records and the SHA-256 of a shard."""
+    """Returns the manifest's entry of a shard: its path, number of records, size in bytes and SHA-256."""
     place = folder / path
     return {
         "path": path,

@@ -1,4 +1,4 @@
-"""A corpus as Parquet shards at one sampling rate: each a pure function of the corpus, a recipe and its number."""
+"""Shards of a built corpus: Parquet files, each a pure function of the corpus, a recipe and the shard's number."""
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
@@ -21,20 +21,20 @@ from ecg_hf.signals.inputs import check_rate
 from ecg_hf.signals.record import Record
 from ecg_hf.signals.resampling import bridge, resample, resample_gaps
 
-VERSION = 1  # of the manifest
+VERSION = 1  # version of the manifest
 MANIFEST = "manifest.json"
 RESOLUTION = 1000.0  # ADC units per mV of resampled signals
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What, besides the corpus, decides the bytes of the shards.
+    """The settings that decide, with the corpus, the bytes of the shards.
 
     Args:
-        target_rate: Sampling rate of all records, Hz; None leaves each as it is.
-        num_shards: Into how many files each split goes, unless it has fewer records.
-        seed: Of the order of the records, from 0 to 2^64 - 1.
-        excluded: Names of records to leave out, such as those that cannot be read.
+        target_rate: Sampling rate of all records, in Hz; None keeps the rate of each record.
+        num_shards: Number of files of each split; a split with fewer records has one file per record.
+        seed: Seed of the order of the records, from 0 to 2^64 - 1.
+        excluded: Ids of records to leave out, such as records that cannot be read.
     """
 
     target_rate: float | None
@@ -50,31 +50,31 @@ class Recipe:
 
 
 def split_order(num_records: int, seed: int) -> NDArray[np.int64]:
-    """Draws the order of a split's records: shards are then random samples of it, and may be read one by one."""
+    """Draws the order of a split's records, which makes each shard a random sample of the split."""
     return np.argsort(random_words(num_records, seed, Purpose.SHARDS), kind="stable")
 
 
 def shard_paths(num_records: int, split: str, num_shards: int) -> list[str]:
-    """Names the files of a split, below the folder of the built corpus."""
+    """Lists the paths of a split's files, relative to the folder of the built corpus."""
     number = min(num_shards, num_records)
     return [f"data/{split}-{shard:05d}-of-{number:05d}.parquet" for shard in range(number)]
 
 
 def build_shards(corpus: EcgCorpus, recipe: Recipe, folder: Path, shards: Sequence[int]) -> list[Path]:
-    """Writes some shards of every split that has so many; a file that is there already is left alone.
+    """Writes some shards of every split; files that already exist are checked and kept.
 
     Args:
-        corpus: Its builder.
-        recipe: How to build it.
-        folder: Where to.
-        shards: Which, from 0.
+        corpus: Builder of the raw corpus.
+        recipe: Recipe of the shards.
+        folder: Folder of the built corpus.
+        shards: Numbers of the shards, from 0; a split that has fewer shards is skipped.
 
     Returns:
-        The files.
+        Paths of the shards.
 
     Raises:
-        ValueError: If there is no such shard.
-        EcgIntegrityError: If a file that is there was built from another corpus or by another recipe or code.
+        ValueError: If the number of a shard is out of range.
+        EcgIntegrityError: If an existing file was built from another corpus, or with another recipe or code.
         EcgError: If a record cannot be read.
     """
     if odd := [shard for shard in shards if not 0 <= shard < recipe.num_shards]:
@@ -97,10 +97,10 @@ def build_shards(corpus: EcgCorpus, recipe: Recipe, folder: Path, shards: Sequen
 
 
 def select_entries(corpus: EcgCorpus, recipe: Recipe) -> dict[str, list[Entry]]:
-    """Lists the records to build, by split.
+    """Lists the index entries of the records to build, by split.
 
     Raises:
-        EcgIntegrityError: If a record to be left out is not there, or none is left.
+        EcgIntegrityError: If the corpus does not have an excluded record, or no record is left.
     """
     splits = corpus.entries()
     known = {entry.record_id for entries in splits.values() for entry in entries}
@@ -117,14 +117,17 @@ def select_entries(corpus: EcgCorpus, recipe: Recipe) -> dict[str, list[Entry]]:
 
 
 def describe_build(corpus: EcgCorpus, recipe: Recipe, splits: Mapping[str, Sequence[Entry]]) -> dict[str, Any]:
-    """Says what decides the bytes of a corpus' shards.
+    """Describes everything that decides the bytes of a corpus' shards.
 
-    The signals themselves are not hashed, which would take as long as building: verify the corpus first.
+    The signals themselves are not hashed, because that would take as long as building: verify the corpus first.
 
     Args:
-        corpus: Its builder.
-        recipe: How to build it.
-        splits: Which of its records.
+        corpus: Builder of the raw corpus.
+        recipe: Recipe of the shards.
+        splits: Index entries of the records to build, by split.
+
+    Returns:
+        The description, which JSON can hold.
     """
     versions = {name: metadata.version(name) for name in ("datasets", "numpy", "pyarrow", "scipy")}
     digest = hashlib.sha256()
@@ -133,7 +136,7 @@ def describe_build(corpus: EcgCorpus, recipe: Recipe, splits: Mapping[str, Seque
     try:
         versions["soxr"] = metadata.version("soxr")
     except metadata.PackageNotFoundError:
-        versions["soxr"] = ""  # resampled by scipy then
+        versions["soxr"] = ""  # scipy resamples instead
     return {
         "corpus": corpus.dataset_name,
         "config": corpus.config.name,
@@ -147,10 +150,15 @@ def describe_build(corpus: EcgCorpus, recipe: Recipe, splits: Mapping[str, Seque
 
 
 def built_row(corpus: EcgCorpus, entry: Entry, target_rate: float | None) -> dict[str, Any]:
-    """Reads a record and gives its row, at the target rate.
+    """Reads a record and returns its row, at the target rate.
+
+    Args:
+        corpus: Builder of the raw corpus.
+        entry: Index entry of the record.
+        target_rate: Sampling rate of the row, in Hz; None keeps the rate of the record.
 
     Raises:
-        EcgError: If it cannot be read, with its name.
+        EcgError: If the record cannot be read; the message names the record.
     """
     try:
         record = drop_missing_leads(corpus.read(entry))
@@ -163,20 +171,20 @@ def built_row(corpus: EcgCorpus, entry: Entry, target_rate: float | None) -> dic
 
 
 def drop_missing_leads(record: Record) -> Record:
-    """Leaves out leads that have no sample, so that the names say which leads a row has.
+    """Returns a record without the leads that have no sample.
 
     Raises:
-        EcgLeadError: If that leaves none.
+        EcgLeadError: If no lead has a sample.
     """
     missing = (record.samples == np.iinfo(record.samples.dtype).min).all(axis=1)
     leads = [lead for lead, gone in zip(record.leads, missing, strict=True) if not gone]
     if not leads:
-        raise EcgLeadError(f"{record.record_id}: expected at least one lead with samples, got {record.leads} without")
+        raise EcgLeadError(f"{record.record_id}: expected at least one lead with samples, got none in {record.leads}")
     return record.select(leads) if missing.any() else record
 
 
 def resample_record(record: Record, target_rate: float) -> Record:
-    """Gives a record at another sampling rate, to 1 uV; at its own rate it is left as it is.
+    """Resamples a record, with a resolution of 1 uV; a record that has the target rate is returned unchanged.
 
     Samples nearest to a missing one stay missing, see `resample_gaps`; the filter reads straight lines there.
     """
@@ -190,10 +198,18 @@ def resample_record(record: Record, target_rate: float) -> Record:
 
 
 def write_manifest(corpus: EcgCorpus, recipe: Recipe, folder: Path) -> dict[str, Any]:
-    """Describes and hashes the shards, once all are there.
+    """Checks and hashes the shards, once all of them are built, and writes the manifest.
+
+    Args:
+        corpus: Builder of the raw corpus.
+        recipe: Recipe of the shards.
+        folder: Folder of the built corpus.
+
+    Returns:
+        The manifest.
 
     Raises:
-        EcgIntegrityError: If one is missing or was built otherwise, or has other records than it should.
+        EcgIntegrityError: If a shard is missing or belongs to another build, or a split has too few or many records.
     """
     chosen = select_entries(corpus, recipe)
     identity = describe_build(corpus, recipe, chosen)
@@ -207,7 +223,7 @@ def write_manifest(corpus: EcgCorpus, recipe: Recipe, folder: Path) -> dict[str,
         files = [describe_file(folder, path) for path in paths]
         if (number := sum(file["num_records"] for file in files)) != len(entries):
             raise EcgIntegrityError(
-                f"the shards of {split} hold {number} records, expected {len(entries)}; delete them"
+                f"the shards of {split} hold {number} records, expected {len(entries)}; delete them and build again"
             )
         patients = {entry.patient_id for entry in entries} - {None}
         splits[split] = {"num_records": len(entries), "num_patients": len(patients) or None, "files": files}
@@ -225,10 +241,14 @@ def write_manifest(corpus: EcgCorpus, recipe: Recipe, folder: Path) -> dict[str,
 
 
 def tidy(folder: Path, paths: Collection[str]) -> None:
-    """Removes what killed builds have left half-written, and refuses shards that are not of this build.
+    """Deletes the unfinished files of killed builds, and refuses shards of another build.
+
+    Args:
+        folder: Folder of the built corpus.
+        paths: Paths of this build's shards, relative to the folder.
 
     Raises:
-        EcgIntegrityError: If there are any: whoever reads the folder without its manifest would read both.
+        EcgIntegrityError: If there are shards of another build, which a reader without the manifest would read too.
     """
     for partial in (folder / "data").glob(".*.partial"):
         partial.unlink()
@@ -241,7 +261,7 @@ def tidy(folder: Path, paths: Collection[str]) -> None:
 
 
 def shard_files(corpus: EcgCorpus, recipe: Recipe, folder: Path) -> list[list[Path]]:
-    """Names the files of each shard."""
+    """Lists the files of each shard, one for each split that has this shard."""
     splits = select_entries(corpus, recipe).items()
     paths = [shard_paths(len(entries), split, recipe.num_shards) for split, entries in splits]
     return [[folder / files[shard] for files in paths if shard < len(files)] for shard in range(recipe.num_shards)]

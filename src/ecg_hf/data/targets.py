@@ -1,4 +1,4 @@
-"""The splits of a task with what is asked of each record: outputs by rule, filters, values on one scale."""
+"""Splits with the targets of a task: the task's filters of records, its outputs, and the scale of its values."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -23,9 +23,9 @@ class LabelledSplit:
     """A split with a task's targets.
 
     Args:
-        records: The records, ready to crop.
-        targets: Shape (R, C).
-        num_dropped: Records left out because they have no label of the task.
+        records: Split of the records.
+        targets: Targets of the records, shape (R, C).
+        num_dropped: Number of records that were left out because they have no label of the task.
     """
 
     records: Split
@@ -33,20 +33,20 @@ class LabelledSplit:
     num_dropped: int = 0
 
     def counts(self) -> dict[str, Any]:
-        """Counts records, patients, those left out, and the positives of each label."""
+        """Counts the records, their patients, the records left out, and the positive records of each label."""
         positives = [int(count) for count in np.nansum(self.targets > 0, axis=0)]
         return self.records.counts() | {"num_unlabelled_dropped": self.num_dropped, "num_positive": positives}
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How values in their units become targets, from what the train split says; one number per output.
+    """The scale of a regression, taken from the train split: it turns values in their units into targets.
 
     Args:
-        low: Smaller values count as unknown.
-        high: Larger values count as unknown.
-        mean: Subtracted.
-        std: Divided by.
+        low: Lower bound of each output, shape (C,); smaller values count as unknown.
+        high: Upper bound of each output, shape (C,); larger values count as unknown.
+        mean: Mean of each output, shape (C,), which is subtracted.
+        std: Standard deviation of each output, shape (C,), which values are divided by.
     """
 
     low: Row
@@ -55,12 +55,12 @@ class Scale:
     std: Row
 
     def apply(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Scales values (R, C), NaN where unknown."""
+        """Scales values, shape (R, C); unknown values are NaN."""
         inside = (values >= self.low) & (values <= self.high)
         return (np.where(inside, values, np.float32(np.nan)) - self.mean) / self.std
 
     def as_dict(self, names: Sequence[str]) -> dict[str, dict[str, float]]:
-        """Gives the numbers by output, for JSON; a bound that does not exist is left out."""
+        """Returns the numbers by name of the output, for JSON; infinite bounds are left out."""
         columns = {"low": self.low, "high": self.high, "mean": self.mean, "std": self.std}
         return {
             name: {key: float(column[index]) for key, column in columns.items() if np.isfinite(column[index])}
@@ -69,7 +69,14 @@ class Scale:
 
 
 def find_scale(values: NDArray[np.float32], task: Task) -> Scale | None:
-    """Finds the scale of a regression from the values (R, C) of its train split; None if it is asked as it is.
+    """Computes the scale of a regression from the values of its train split.
+
+    Args:
+        values: Values of the train split, shape (R, C), NaN where unknown.
+        task: Task of the values.
+
+    Returns:
+        The scale; None if the task is not a regression, or neither trims nor standardises its values.
 
     Raises:
         EcgIntegrityError: If an output has fewer than two different values.
@@ -95,12 +102,15 @@ def find_scale(values: NDArray[np.float32], task: Task) -> Scale | None:
 
 
 def resolve_labels(task: Task, corpora: Sequence[Corpus], train: Sequence[Split]) -> Task:
-    """Finds the outputs of a task whose vocabulary is a rule; another task is returned as it is.
+    """Finds the outputs of a task whose vocabulary is a rule; any other task is returned unchanged.
 
     Args:
-        task: The task.
-        corpora: Where its labels come from, prepared.
-        train: Their train splits, as the task asks for them.
+        task: Task to complete.
+        corpora: Corpora that the task's labels come from, prepared.
+        train: Train split of each corpus; a rule that counts over "train" counts its records.
+
+    Returns:
+        The task with the names of its outputs in `labels`.
 
     Raises:
         EcgIntegrityError: If no name of the label set is frequent enough.
@@ -123,10 +133,10 @@ def resolve_labels(task: Task, corpora: Sequence[Corpus], train: Sequence[Split]
 
 
 def asked_for(records: Split, task: Task) -> Split:
-    """Keeps the records that a task asks for: long enough, with enough leads, with what it requires.
+    """Keeps the records that a task asks for: long enough, with enough leads and with the required labels.
 
     Raises:
-        EcgIntegrityError: If none is left.
+        EcgIntegrityError: If no record is left.
     """
     name = records.name
     if task.min_duration_s:
@@ -142,13 +152,13 @@ def asked_for(records: Split, task: Task) -> Split:
 
 
 def labelled_split(records: Split, task: Task, unlabelled: str, scale: Scale | None = None) -> LabelledSplit:
-    """Gives the records of a split their targets.
+    """Builds the targets of a split.
 
     Args:
-        records: The records that the task asks for.
-        task: The task, with its outputs known.
+        records: Records that the task asks for, see `asked_for`.
+        task: Task whose outputs are known, see `resolve_labels`.
         unlabelled: "drop" leaves out records without any label of the task's set; "zero" keeps them.
-        scale: Of a regression's values.
+        scale: Scale of a regression's values, see `find_scale`.
 
     Raises:
         EcgIntegrityError: If no record is left.
@@ -168,19 +178,20 @@ def labelled_split(records: Split, task: Task, unlabelled: str, scale: Scale | N
 def read_splits(
     corpus: Corpus, task: Task, extractor: EcgFeatureExtractor, unlabelled: str | None = None
 ) -> tuple[Task, dict[str, LabelledSplit], dict[str, Any]]:
-    """Reads the splits of a task.
+    """Opens the splits of a task and builds their targets.
 
     Args:
-        corpus: The builder of the task's corpus, or what was built of it.
-        task: The task.
-        extractor: The input contract.
-        unlabelled: Instead of the task's own "drop" or "zero", if given.
+        corpus: Corpus of the task, raw or built.
+        task: Task to read.
+        extractor: Feature extractor of the model, which is its input contract.
+        unlabelled: "drop" or "zero", which replaces the task's own choice; None keeps the task's own.
 
     Returns:
-        The task with its outputs known, its splits by name, and how values were scaled, by output.
+        The task with its outputs known, its labelled splits by name, and the scale of each output by name.
 
     Raises:
-        EcgIntegrityError: If a split has no record or the rules find no output.
+        EcgIntegrityError: If a split has no record, the train split shares a patient with another split, or the rule
+            of the vocabulary finds no output.
     """
     records = {name: asked_for(open_split(corpus, name, extractor), task) for name in task.splits}
     train = records[task.splits[0]]
@@ -195,10 +206,10 @@ def read_splits(
 
 
 def require_both_classes(split: LabelledSplit, task: Task) -> None:
-    """Checks that the validation split can tell one epoch from another.
+    """Checks that the targets of a validation split can distinguish a better epoch from a worse one.
 
     Raises:
-        EcgIntegrityError: If none of its labels is both present and absent, or none of its values is known.
+        EcgIntegrityError: If no label is both present and absent, or no value is known.
     """
     positive, negative = (split.targets > 0).any(axis=0), (split.targets <= 0).any(axis=0)
     if task.problem_type != "regression" and not (positive & negative).any():
@@ -214,17 +225,17 @@ def require_both_classes(split: LabelledSplit, task: Task) -> None:
 
 
 def fraction_of_patients(records: Split, fraction: float, seed: int) -> NDArray[np.int64]:
-    """Chooses a random share of the patients with all their records; a larger share contains a smaller one.
+    """Chooses a random fraction of the patients, with all their records; a larger fraction contains a smaller one.
 
-    A record whose patient is not known counts as a patient of its own.
+    A record whose patient is unknown counts as a patient of its own.
 
     Args:
-        records: Of the training split.
-        fraction: Share of its patients, above 0 and at most 1.
-        seed: Of the choice.
+        records: Train split.
+        fraction: Fraction of the patients, above 0 and at most 1.
+        seed: Seed of the choice.
 
     Returns:
-        Which records are kept, in their order.
+        Indices of the records that are kept, in increasing order.
     """
     owners = [
         patient if patient is not None else record
@@ -236,7 +247,7 @@ def fraction_of_patients(records: Split, fraction: float, seed: int) -> NDArray[
 
 
 def keep_fraction(split: LabelledSplit, fraction: float, seed: int) -> LabelledSplit:
-    """Keeps a share of the patients, see `fraction_of_patients`."""
+    """Keeps a random fraction of the patients, see `fraction_of_patients`."""
     if fraction == 1:
         return split
     kept = fraction_of_patients(split.records, fraction, seed)
@@ -244,10 +255,14 @@ def keep_fraction(split: LabelledSplit, fraction: float, seed: int) -> LabelledS
 
 
 def choose_labels(task: Task, labels: Sequence[str]) -> Task:
-    """Asks for some of a task's outputs only; for all if none is named.
+    """Restricts a task to some of its outputs.
+
+    Args:
+        task: Task whose outputs are known.
+        labels: Names of the outputs to keep; all outputs stay if it is empty.
 
     Raises:
-        ValueError: If the task does not have one of them.
+        ValueError: If the task has no output of one of these names.
     """
     unknown = [label for label in labels if label not in task.labels]
     if unknown:
@@ -256,6 +271,6 @@ def choose_labels(task: Task, labels: Sequence[str]) -> Task:
 
 
 def sort_by_record(split: LabelledSplit) -> LabelledSplit:
-    """Puts the records in the order of their names: a run is then the same wherever and however its rows are kept."""
+    """Sorts the records by id, so that a run does not depend on the order in which a corpus stores its rows."""
     order = np.argsort(split.records.record_ids)
     return LabelledSplit(split.records.select(order), split.targets[order], split.num_dropped)

@@ -1,4 +1,4 @@
-"""What a model is fine-tuned and scored on: one random crop of a record in each epoch, and all of its tiles."""
+"""Examples of fine-tuning: one random crop of each record per epoch for training, all its tiles for scoring."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -16,7 +16,7 @@ Batch = dict[str, Tensor]
 
 
 class Examples(torch.utils.data.Dataset[Batch], ABC):
-    """Examples that are read a batch at a time."""
+    """A dataset of examples that are read a batch at a time."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -25,7 +25,7 @@ class Examples(torch.utils.data.Dataset[Batch], ABC):
     def __getitems__(self, indices: list[int]) -> Batch: ...
 
     def scoring_batch(self, batch_size: int) -> int:
-        """Says how many to score at once, where `batch_size` are learned from at once."""
+        """Returns the number of examples in a batch for scoring, given the `batch_size` for training."""
         return batch_size
 
     def __getitem__(self, index: int) -> Batch:
@@ -33,11 +33,11 @@ class Examples(torch.utils.data.Dataset[Batch], ABC):
 
 
 class OnePerRecord(Examples):
-    """One example of every record, another one in each epoch: a function of seed, epoch and record.
+    """One example of every record, drawn again in each epoch as a function of seed, epoch and record.
 
     Args:
-        split: The records.
-        seed: Of the draws.
+        split: Records with their targets.
+        seed: Seed of the draws.
     """
 
     def __init__(self, split: LabelledSplit, seed: int):
@@ -49,19 +49,19 @@ class OnePerRecord(Examples):
         return len(self.split.records)
 
     def draws(self) -> NDArray[np.uint64]:
-        """Draws a number for each record in this epoch, shape (R,)."""
+        """Draws one random number for each record in this epoch, shape (R,)."""
         if self._drawn is None or self._drawn[0] != self.epoch:
             self._drawn = self.epoch, crop_draws(self.seed, self.epoch * len(self), (self.epoch + 1) * len(self))
         return self._drawn[1]
 
 
 class RandomCrops(OnePerRecord):
-    """One random crop of every record.
+    """One random crop of every record in each epoch.
 
     Args:
-        split: The records.
-        num_samples: Length of a crop.
-        seed: Of the draws.
+        split: Records with their targets.
+        num_samples: Length of a crop, in samples.
+        seed: Seed of the crop positions.
     """
 
     def __init__(self, split: LabelledSplit, num_samples: int, seed: int):
@@ -79,8 +79,8 @@ class Tiles(Examples):
     """The disjoint tiles of every record, each with the index of its record.
 
     Args:
-        split: The records.
-        num_samples: Length of a tile.
+        split: Records with their targets.
+        num_samples: Length of a tile, in samples.
     """
 
     def __init__(self, split: LabelledSplit, num_samples: int):
@@ -98,25 +98,29 @@ class Tiles(Examples):
 
 
 def number_tiles(counts: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Lists tiles record by record.
+    """Numbers the tiles of all records, record by record.
 
     Args:
-        counts: How many tiles each record has, shape (R,).
+        counts: Number of tiles of each record, shape (R,).
 
     Returns:
-        For each tile its record and its number within it, shape (num_tiles,) each.
+        The record of each tile, and the tile's number within its record; shape (num_tiles,) each.
+
+    Example:
+        >>> number_tiles(np.array([2, 3]))
+        (array([0, 0, 1, 1, 1]), array([0, 1, 0, 1, 2]))
     """
     record = np.repeat(np.arange(len(counts)), counts)
     return record, np.arange(len(record)) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
 def told(split: LabelledSplit, record: NDArray[np.int64]) -> Batch:
-    """Says what is known of tiles: the targets of their records, (B, C), and which records these are, (B,)."""
+    """Returns the targets of tiles by their records, shape (B, C), and the indices of these records, shape (B,)."""
     return {"labels": torch.from_numpy(split.targets[record]), "record": torch.from_numpy(record)}
 
 
 class EpochOfExamples(TrainerCallback):
-    """Tells the examples which epoch it is."""
+    """A callback that tells the examples the number of the epoch."""
 
     def __init__(self, examples: OnePerRecord):
         self.examples = examples
@@ -124,5 +128,5 @@ class EpochOfExamples(TrainerCallback):
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Runs before the first batch of an epoch is drawn."""
+        """Sets the epoch before its first batch is drawn."""
         self.examples.epoch = round(state.epoch or 0)

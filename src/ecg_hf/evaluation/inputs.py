@@ -1,4 +1,4 @@
-"""What a fine-tuning run is given: the task, the input contract of the model, and the corpus, raw or built."""
+"""Inputs of a fine-tuning run: finds the task, the model's feature extractor and the corpus, raw or built."""
 
 import logging
 from dataclasses import replace
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def find_task(arguments: FinetuningArguments) -> Task:
-    """Gives the task that a run names, its labels counted where the run says."""
+    """Loads the task of a run; the run's "vocabulary", if given, replaces the records over which labels are counted."""
     task: Task = load(TASKS, arguments.task)
     if task.vocabulary is None or arguments.vocabulary is None:
         return task
@@ -28,10 +28,13 @@ def find_task(arguments: FinetuningArguments) -> Task:
 
 
 def read_contract(model: str) -> EcgFeatureExtractor:
-    """Reads the input contract of a model, which must say how long a crop is.
+    """Loads the feature extractor of a model, which is its input contract: how a signal is prepared for the model.
+
+    Args:
+        model: Folder of the model, or its name on the Hub.
 
     Raises:
-        ValueError: If it does not.
+        ValueError: If the feature extractor has no `num_samples`, the length of a crop.
     """
     extractor: EcgFeatureExtractor = AutoFeatureExtractor.from_pretrained(model)
     if extractor.num_samples is None:
@@ -40,11 +43,18 @@ def read_contract(model: str) -> EcgFeatureExtractor:
 
 
 def open_task_corpus(arguments: FinetuningArguments, task: Task) -> Corpus:
-    """Opens the corpus that a task asks about: its raw data, or the folder where it was built.
+    """Opens the corpus of a task, from its raw data or from the folder where it was built.
+
+    Args:
+        arguments: Arguments of the run.
+        task: Task of the run.
+
+    Returns:
+        The corpus, of the run's config if given, else the task's, else the corpus' default.
 
     Raises:
-        ValueError: If fields for a builder are given for a corpus that is already built.
-        EcgIntegrityError: If another corpus, or another config of it, was built there.
+        ValueError: If fields of a builder are given for a corpus that is already built.
+        EcgIntegrityError: If the folder holds another built corpus, or another config of the corpus.
     """
     config, place = arguments.corpus_config or task.config, arguments.data_dir
     if place is None or not is_built(place):
@@ -54,13 +64,13 @@ def open_task_corpus(arguments: FinetuningArguments, task: Task) -> Corpus:
     built = BuiltCorpus(place)
     if built.dataset_name != task.corpus:
         raise EcgIntegrityError(
-            f"{place} holds {built.dataset_name}, expected {task.corpus}, which {task.name} asks about; give its folder"
+            f"{place} holds {built.dataset_name}, expected {task.corpus}, which {task.name} asks about; pass its folder"
         )
     config = config or load(CORPORA, task.corpus).DEFAULT_CONFIG_NAME or "default"
     if built.facts["config"] != config:
         raise EcgIntegrityError(
-            f"{place} was built of the config {built.facts['config']!r}, expected {config!r}; build that one, or give "
-            f"corpus_config {built.facts['config']!r}"
+            f"{place} was built of the config {built.facts['config']!r}, expected {config!r}; build this config, or "
+            f"set corpus_config to {built.facts['config']!r}"
         )
     if left_out := built.manifest["left_out"]:
         logger.warning("%d records of %s were left out when it was built", left_out, place)

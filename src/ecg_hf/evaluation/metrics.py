@@ -1,4 +1,4 @@
-"""Results of predictions: discrimination, calibration and error, each with the interval its patients allow."""
+"""Metrics of predictions: discrimination, calibration and error, each with an interval from resampled patients."""
 
 import math
 from collections.abc import Hashable, Sequence
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from ecg_hf.evaluation.bootstrap import CONFIDENCE, Clusters, Values, bootstrap, cluster_by_patient, percentile_interval
 from ecg_hf.evaluation.weighted_scores import check_arrays, label_scores, label_statistics
 
-# each metric is the mean, over the labels that define it, of one score per label
+# Score of a label behind each metric; the metric is the mean of the score over the labels that define it.
 METRICS = {
     "macro_auroc": "auroc",
     "macro_average_precision": "average_precision",
@@ -27,16 +27,20 @@ PatientIds = Sequence[Hashable] | NDArray[np.generic] | None
 
 @dataclass(frozen=True)
 class Score:
-    """A value with its 95 % interval and the number of patients it rests on.
+    """A value of a metric with its 95 % interval and the number of patients behind it.
 
     Args:
-        value: On the data as they are; NaN if they define it for no label.
+        value: Value on the data; NaN if it is undefined for every label.
         low: Lower end of the percentile interval.
         high: Upper end of the percentile interval.
-        num_records: How many ECGs with a known label.
-        num_patients: How many patients they come from; None if unknown, when every record counted as a patient.
-        num_undefined: How many labels the data do not define, and `value` leaves out.
-        num_undefined_in_resamples: How often, over all resamples, one of the other labels was undefined.
+        num_records: Number of ECGs with a known label.
+        num_patients: Number of patients of these ECGs; None if unknown: every record was then drawn as a patient.
+        num_undefined: Number of labels for which the metric is undefined on the data; `value` leaves them out.
+        num_undefined_in_resamples: Number of cases, over all resamples, in which one of the other labels was undefined.
+
+    Example:
+        >>> print(Score(0.925, low=0.914, high=0.935, num_records=2198, num_patients=1902))
+        0.925 (0.914-0.935)
     """
 
     value: float
@@ -49,11 +53,11 @@ class Score:
 
     @property
     def patient_level(self) -> bool:
-        """Whether the interval knows which records belong to one patient."""
+        """Whether the interval comes from resampled patients rather than records."""
         return self.num_patients is not None
 
     def as_dict(self) -> dict[str, float | bool | None]:
-        """Gives the fields and `patient_level` for JSON, which has no NaN: what is undefined is None."""
+        """Returns the fields and `patient_level` for JSON, with None in place of NaN."""
         fields = {name: None if field != field else field for name, field in asdict(self).items()}
         return fields | {"patient_level": self.patient_level}
 
@@ -64,14 +68,14 @@ class Score:
 def point_score(
     labels: ArrayLike, scores: ArrayLike, metric: str = "macro_auroc", undefined: float | None = None
 ) -> float:
-    """Gives a metric without interval, as the choice of an epoch needs it; a result comes from `evaluate_predictions`.
+    """Computes a metric without an interval, for the choice of an epoch; results come from `evaluate_predictions`.
 
     Args:
-        labels: As in `label_scores`.
-        scores: As in `label_scores`.
-        metric: A key of `METRICS`.
-        undefined: What a label without both classes counts in the macro AUROC; None leaves it out. The reference of
-            arXiv:2605.12241 counts 0.5, which pulls value and interval towards chance.
+        labels: Labels, see `label_scores`.
+        scores: Predictions, see `label_scores`.
+        metric: Name of the metric, a key of `METRICS`.
+        undefined: AUROC that stands for a label without both classes in the macro AUROC; None leaves the label out.
+            Study A's published code (arXiv:2605.12241) takes 0.5, which pulls value and interval towards chance.
     """
     return float(_mean(label_scores(labels, scores, _score_name(metric)), _filling(metric, undefined)))
 
@@ -87,38 +91,40 @@ def evaluate_predictions(
     seed: int = 0,
     undefined: float | None = None,
 ) -> dict[str, Any]:
-    """Gives every metric, and every label's scores, with intervals, ready for JSON.
+    """Computes every metric and the scores of every label, with intervals, ready for JSON.
 
-    A label without both classes in a resample is left out of that resample's mean, and counted. The interval of the
-    ECE is moved by the bootstrap's estimate of its bias: noise in the bins only adds to an ECE, so that those of the
-    resamples can all lie above the value.
+    A label without both classes in a resample is left out of its mean, and counted. The interval of the ECE is shifted
+    by its bias, which the bootstrap estimates: noise only adds to an ECE, so all resamples can lie above the value.
 
     Args:
-        labels: As in `label_scores`.
-        scores: As in `label_scores`.
-        patient_ids: One per record, or None: then every record counts as a patient and `patient_level` is false.
-        label_names: One per label.
-        metrics: Keys of `METRICS`.
-        num_resamples: How many bootstrap resamples.
-        seed: Of the resamples.
-        undefined: As in `point_score`, in every resample too.
+        labels: Labels, see `label_scores`.
+        scores: Predictions, see `label_scores`.
+        patient_ids: Patient of each record; if None, every record is drawn as a patient and `patient_level` is false.
+        label_names: Name of each label.
+        metrics: Names of the metrics, keys of `METRICS`.
+        num_resamples: Number of bootstrap resamples.
+        seed: Seed of the resamples.
+        undefined: AUROC of a label without both classes, see `point_score`; it holds in every resample too.
 
     Returns:
-        "overall": a `Score` as dict per metric; "labels": one dict per label with its name, counts and scores; beside
-        them how they were made.
+        A dict with "overall", a `Score` as a dict for each metric; "labels", a dict with name, counts and scores for
+        each label; the numbers of records and patients; and the settings.
 
     Raises:
         ValueError: If the arrays, ids or names do not fit each other.
 
     Source:
         Efron and Tibshirani 1993, chapter 10 (bias) and section 13.3 (percentile interval).
+
+    Example:
+        >>> found = evaluate_predictions([[1], [0], [1]], [[0.9], [0.6], [0.4]], ["a", "b", "b"], label_names=["AF"])
+        >>> found["overall"]["macro_auroc"]["value"], found["num_patients"]
+        (0.5, 2)
     """
     names = tuple(dict.fromkeys(_score_name(metric) for metric in metrics))
     labels, scores = check_arrays(labels, scores, names)
     if len(label_names) != labels.shape[1]:
-        raise ValueError(
-            f"expected a name for each of {labels.shape[1]} labels, got {len(label_names)}; name each once"
-        )
+        raise ValueError(f"expected a name for each of {labels.shape[1]} labels, got {len(label_names)}; name each")
     clusters = cluster_by_patient(patient_ids, len(labels))
     drawn = _replicates(labels, scores, names, clusters, num_resamples, seed)
     overall = {
@@ -150,17 +156,22 @@ def paired_difference(
     seed: int = 0,
     undefined: float | None = None,
 ) -> Score:
-    """Gives by how much one model's metric exceeds another's, both on identical resamples.
+    """Computes by how much one model's metric exceeds another's, with an interval from the same resamples of both.
 
     Args:
-        labels: As in `label_scores`.
-        scores: Of the one model.
-        other_scores: Of the model that is subtracted.
-        patient_ids: As in `evaluate_predictions`.
-        metric: A key of `METRICS`.
-        num_resamples: How many bootstrap resamples.
-        seed: Of the resamples.
-        undefined: As in `point_score`, in every resample too.
+        labels: Labels, see `label_scores`.
+        scores: Predictions of the first model.
+        other_scores: Predictions of the second model, whose metric is subtracted.
+        patient_ids: Patient of each record, see `evaluate_predictions`.
+        metric: Name of the metric, a key of `METRICS`.
+        num_resamples: Number of bootstrap resamples.
+        seed: Seed of the resamples.
+        undefined: AUROC of a label without both classes, see `point_score`; it holds in every resample too.
+
+    Example:
+        >>> good, poor = [[0.9], [0.8], [0.3], [0.1]], [[0.9], [0.2], [0.3], [0.1]]
+        >>> print(paired_difference([[1], [1], [0], [0]], good, poor, ["a", "b", "c", "d"]))
+        0.250 (0.000-1.000)
     """
     name, filling = _score_name(metric), _filling(metric, undefined)
     known, scores = check_arrays(labels, scores, (name,))
@@ -185,7 +196,7 @@ def _filling(metric: str, undefined: float | None) -> float | None:
 def _replicates(
     labels: Values, scores: Values, names: Sequence[str], clusters: Clusters, num_resamples: int, seed: int
 ) -> dict[str, tuple[Values, Values]]:
-    """Per score its values (C,) on the data and (C, num_resamples) on the resamples."""
+    """Computes each score of the labels on the data, shape (C,), and on the resamples, shape (C, num_resamples)."""
     statistics = label_statistics(labels, scores, names)
     cuts = np.cumsum([1 if name == "pooled_mae" else labels.shape[1] for name in names])[:-1]
     value, replicates = bootstrap(
@@ -200,7 +211,7 @@ def _replicates(
 
 
 def _mean(values: Values, filling: float | None) -> Values:
-    """Over the labels, the first axis, that are defined; `filling` stands in for the others."""
+    """Averages over the labels, the first axis; NaN is left out, or counts as `filling` if that is given."""
     if filling is not None:
         return np.asarray(np.nan_to_num(values, nan=filling).mean(axis=0))
     with np.errstate(invalid="ignore"):
@@ -239,10 +250,10 @@ def _label_row(
 
 
 def as_evaluate_metric() -> Any:
-    """Gives the metrics as an `evaluate.Metric`, which needs no network.
+    """Builds an `evaluate.Metric` of the metrics; it needs no network.
 
-    Its `compute(predictions=, references=)` takes patient_ids, metrics, num_resamples and seed as further keywords and
-    gives, per metric, the value and, under the name with "_low" and "_high" appended, its interval.
+    Its `compute(predictions=, references=)` also takes the keywords patient_ids, metrics, num_resamples and seed. It
+    returns the value of each metric, and its interval under the metric's name with "_low" and "_high" appended.
 
     Raises:
         ImportError: If `evaluate` is not installed.
@@ -254,7 +265,7 @@ def as_evaluate_metric() -> Any:
         raise ImportError("as_evaluate_metric needs evaluate; install it with pip install 'ecg_hf[eval]'") from error
 
     class EcgMetric(evaluate.Metric):  # type: ignore[misc]
-        """Metrics of predictions with patient-clustered intervals."""
+        """Metrics of predictions, with intervals from resampled patients."""
 
         def _info(self) -> Any:
             rows = datasets.Sequence(datasets.Value("float64"))
@@ -282,7 +293,7 @@ def as_evaluate_metric() -> Any:
 
 
 def _flat(result: dict[str, Any]) -> dict[str, Any]:
-    """One number per name, as trackers and `evaluate` want them."""
+    """Flattens a result to one number per name, the form that trackers and `evaluate` need."""
     flat = {key: result[key] for key in ("num_records", "num_patients", "patient_level")}
     for metric, score in result["overall"].items():
         flat |= {metric: score["value"], f"{metric}_low": score["low"], f"{metric}_high": score["high"]}

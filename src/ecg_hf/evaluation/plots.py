@@ -16,21 +16,30 @@ if TYPE_CHECKING:
 
 
 _MAX_CURVES = 12
-_FEW = 10  # records, below which the share of a bin says little
+_FEW = 10  # records of a bin below which its fraction of positives is too uncertain to be joined by the curve
 
 
 def plot_roc(labels: ArrayLike, scores: ArrayLike, label_names: Sequence[str]) -> "Figure":
     """Draws the ROC curve of every label that has both classes.
 
-    Beyond twelve labels the curves are thin, and only the mean and the three lowest are named.
+    With more than twelve labels the curves are thin, and only their mean and the three lowest are named.
 
     Args:
-        labels: 0, 1 or NaN (unknown), shape (num_records, C).
-        scores: Any number that grows with the probability, shape (num_records, C).
-        label_names: One per label.
+        labels: Labels 0, 1 or NaN (unknown), shape (num_records, C).
+        scores: Predictions that grow with the probability, shape (num_records, C).
+        label_names: Name of each label.
+
+    Returns:
+        The figure; `savefig` writes it to a file.
 
     Raises:
         ValueError: If the arguments do not fit each other, or no label has both classes.
+        ImportError: If matplotlib is not installed.
+
+    Example:
+        >>> figure = plot_roc([[1], [0], [1], [0]], [[0.9], [0.2], [0.6], [0.7]], ["AF"])
+        >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]  # label, its AUROC and positives
+        ['AF  0.750  (2 positive)']
     """
     labels, scores = _check_named(labels, scores, label_names, "auroc")
     auroc = label_scores(labels, scores)
@@ -59,11 +68,19 @@ def plot_roc(labels: ArrayLike, scores: ArrayLike, label_names: Sequence[str]) -
 
 
 def roc_curve(label: Values, score: Values) -> tuple[Values, Values]:
-    """Gives the false and true positive rates at every distinct score, from (0, 0) to (1, 1).
+    """Computes the false and true positive rates at every distinct score, from (0, 0) to (1, 1).
 
     Args:
-        label: 0, 1 or NaN (unknown), shape (num_records,), with both classes.
-        score: Shape (num_records,).
+        label: Values of one label, 0, 1 or NaN (unknown), shape (num_records,), with both classes.
+        score: Predictions, shape (num_records,).
+
+    Returns:
+        The false positive rates and the true positive rates, of one length.
+
+    Example:
+        >>> false, true = roc_curve(np.array([1.0, 0.0, 1.0, 0.0]), np.array([0.9, 0.2, 0.6, 0.7]))
+        >>> false.tolist(), true.tolist()
+        ([0.0, 0.0, 0.5, 0.5, 1.0], [0.0, 0.5, 0.5, 1.0, 1.0])
     """
     known = ~np.isnan(label)
     order = np.argsort(-score[known], kind="stable")
@@ -75,18 +92,27 @@ def roc_curve(label: Values, score: Values) -> tuple[Values, Values]:
 
 
 def plot_calibration(labels: ArrayLike, scores: ArrayLike, label_names: Sequence[str]) -> "Figure":
-    """Draws how often labels are present against their predicted probability, and below how many predictions there are.
+    """Draws the fraction of positives against the predicted probability, and a histogram of the predictions below.
 
-    Bins are those of the ECE; those of fewer than ten records are hollow and stand apart. Beyond twelve labels the
-    curves are thin, and only that of all labels together is named.
+    The bins are those of the ECE; bins of fewer than ten records are hollow and not joined by the curve. With more than
+    twelve labels the curves are thin, and only the curve of all labels together is named.
 
     Args:
-        labels: 0, 1 or NaN (unknown), shape (num_records, C).
-        scores: Probabilities, shape (num_records, C).
-        label_names: One per label.
+        labels: Labels 0, 1 or NaN (unknown), shape (num_records, C).
+        scores: Predicted probabilities, shape (num_records, C).
+        label_names: Name of each label.
+
+    Returns:
+        The figure; `savefig` writes it to a file.
 
     Raises:
         ValueError: If the arguments do not fit each other.
+        ImportError: If matplotlib is not installed.
+
+    Example:
+        >>> figure = plot_calibration([[1], [0], [1], [0]], [[0.9], [0.2], [0.6], [0.7]], ["AF"])
+        >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]  # label and its ECE
+        ['AF  0.350']
     """
     labels, scores = _check_named(labels, scores, label_names, "ece")
     many = len(label_names) > _MAX_CURVES
@@ -107,7 +133,7 @@ def plot_calibration(labels: ArrayLike, scores: ArrayLike, label_names: Sequence
     title = f"ECE (hollow: fewer than {_FEW} records)"
     axes.legend(frameon=False, fontsize=8, loc="upper left", title=title, alignment="left")
     below.legend(frameon=False, fontsize=8, loc="upper right", ncols=2)
-    axes.set(ylabel="share present", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+    axes.set(ylabel="fraction present", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     below.set(xlabel="predicted probability", ylabel="predictions", yscale="log", ylim=(0.8, None))
     bare_axes(axes, below)
     return figure

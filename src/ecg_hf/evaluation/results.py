@@ -1,4 +1,4 @@
-"""The results of a fine-tuned model: results.json, predictions.parquet, plots, and what they cannot show."""
+"""Results of a fine-tuned model: writes results.json with notes on its limits, predictions.parquet and plots."""
 
 import logging
 from dataclasses import dataclass
@@ -22,18 +22,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Predictions:
-    """What a model says of a split.
+    """The predictions of a model for the records of a split.
 
     Args:
-        split: The records and their targets.
-        scores: Probabilities, or values for regression, shape (R, C).
+        split: Records with their targets.
+        scores: Predicted probabilities, or values for regression, shape (R, C).
     """
 
     split: LabelledSplit
     scores: NDArray[np.float64]
 
     def evaluate(self, task: Task, num_resamples: int) -> dict[str, Any]:
-        """Scores the predictions, with intervals over the patients if the corpus knows them."""
+        """Scores the predictions, with intervals over patients, or over records if the corpus has no patient ids."""
         patients = self.split.records.patient_ids
         return evaluate_predictions(
             self.split.targets,
@@ -45,7 +45,7 @@ class Predictions:
         )
 
     def table(self, name: str, labels: tuple[str, ...]) -> pa.Table:
-        """Lists record, patient and split, and per label its target and its score."""
+        """Builds a table with a row per record: record, patient, split, and a target and a score per label."""
         columns: dict[str, Any] = {
             "record_id": self.split.records.record_ids,
             "patient_id": pa.array(self.split.records.patient_ids, pa.string()),
@@ -63,11 +63,11 @@ def save_results(
     """Scores the predictions of each split and writes results.json, predictions.parquet and the test split's plots.
 
     Args:
-        folder: Where to write.
-        run: Content of run.json, with "base" (that of the model which was fine-tuned) and "best_epoch".
-        task: The task.
-        train: What the model was trained on.
-        predictions: By the name of the split.
+        folder: Folder that the files are written to.
+        run: Content of run.json, with "base", the run.json of the model that was fine-tuned, and "best_epoch".
+        task: Task of the run.
+        train: Records that the model was trained on.
+        predictions: Predictions by the name of their split.
 
     Returns:
         The content of results.json.
@@ -78,7 +78,7 @@ def save_results(
     results = {
         "task": task.name,
         "mode": arguments["mode"],
-        # A folder is named in full, so that no one takes it for a name on the Hub.
+        # The full path of a folder cannot be confused with a name on the Hub.
         "base_model": str(Path(arguments["model"]).resolve())
         if Path(arguments["model"]).is_dir()
         else arguments["model"],
@@ -111,7 +111,7 @@ def _renamed(row: dict[str, Any]) -> dict[str, Any]:
 def _notes(arguments: dict[str, Any], splits: dict[str, LabelledSplit]) -> list[str]:
     notes = []
     if arguments["fraction"] < 1:
-        notes.append(f"trained on a share of {arguments['fraction']:g} of the training patients")
+        notes.append(f"trained on a fraction of {arguments['fraction']:g} of the training patients")
     dropped = {name: split.num_dropped for name, split in splits.items() if split.num_dropped}
     if dropped:
         listed = ", ".join(f"{count} of {name}" for name, count in dropped.items())
@@ -129,7 +129,7 @@ def _save_plots(folder: Path, predictions: Predictions, labels: tuple[str, ...])
 
 
 def read_score(folder: Path, split: str = "test") -> str:
-    """Reads the headline of a results.json: metric, value, interval, records and patients."""
+    """Reads a results.json and formats the task's metric on a split: value, interval, records and patients."""
     results = read_json(folder / "results.json")
     score = results["scores"][split][results["metric"]]
     if score["value"] is None:

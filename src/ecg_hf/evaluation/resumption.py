@@ -1,4 +1,4 @@
-"""Which of Trainer's checkpoints a fine-tuning run can go on from: the newest that was written to its end."""
+"""Resumption of a fine-tuning run: finds the newest of the Trainer's checkpoints that was completely written."""
 
 import logging
 import zipfile
@@ -15,12 +15,15 @@ logger = logging.getLogger(__name__)
 
 
 def newest_whole_checkpoint(folder: Path) -> Path | None:
-    """Finds the newest whole checkpoint in a folder; those that are not whole are named in a warning.
+    """Finds the newest complete checkpoint in a folder and warns of newer ones that are incomplete.
 
-    Trainer writes its checkpoints file by file, so that a killed run leaves half of one.
+    Trainer writes a checkpoint file by file, so a run that is killed can leave an incomplete one.
 
     Args:
-        folder: Trainer's `output_dir`, with `checkpoint-<step>` each.
+        folder: Trainer's `output_dir`, with folders `checkpoint-<step>`.
+
+    Returns:
+        The folder of the checkpoint; None if there is no complete one.
     """
     found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
     for path in sorted(found, key=_step, reverse=True):
@@ -38,10 +41,10 @@ def _step(path: Path) -> int:
 
 
 def require_whole(folder: Path) -> None:
-    """Checks that one of Trainer's checkpoints, and the one with its best weights, have all their files to the end.
+    """Checks that a checkpoint of Trainer, and the checkpoint with its best weights, are complete.
 
     Raises:
-        EcgCheckpointError: If not.
+        EcgCheckpointError: If a file is missing, cut off or of another step.
     """
     try:
         state = read_json(folder / STATE)
@@ -59,13 +62,13 @@ def require_whole(folder: Path) -> None:
 
 def _require_archives(folder: Path, pattern: str) -> None:
     for path in _files(folder, pattern):
-        with zipfile.ZipFile(path) as archive:  # its list of contents stands at its end
+        with zipfile.ZipFile(path) as archive:  # fails for a cut file, as the list of contents is at the end
             archive.infolist()
 
 
 def _require_weights(folder: Path) -> None:
     for path in _files(folder, "*.safetensors"):
-        with safe_open(path, "np") as file:  # compares the size with what the header says
+        with safe_open(path, "np") as file:  # compares the size with the header
             file.keys()
 
 

@@ -1,4 +1,4 @@
-"""One score per label, under any weights of the records: what a bootstrap needs, and with equal weights the score."""
+"""Scores of each label under any weights of the records: a bootstrap varies the weights, equal ones give the score."""
 
 from collections.abc import Callable, Sequence
 from itertools import chain
@@ -13,12 +13,12 @@ NUM_BINS = 15
 
 
 class _Ranking(NamedTuple):
-    order: NDArray[np.intp]  # known records from the highest score down
-    edges: NDArray[np.intp]  # where `order` is cut: before and after each tie that holds a positive
-    above: NDArray[np.intp]  # per such tie: index into `edges` of its start
-    through: NDArray[np.intp]  # per such tie: index into `edges` of its end
-    positives: NDArray[np.intp]  # positive records, in the same order
-    first: NDArray[np.intp]  # per such tie: its first record among `positives`
+    order: NDArray[np.intp]  # known records, from the highest score down
+    edges: NDArray[np.intp]  # positions in `order` before and after each tie (records of one score) with a positive
+    above: NDArray[np.intp]  # index into `edges` of the start of each such tie
+    through: NDArray[np.intp]  # index into `edges` of the end of each such tie
+    positives: NDArray[np.intp]  # positive records, from the highest score down
+    first: NDArray[np.intp]  # index into `positives` of the first record of each such tie
 
 
 def _rank(label: Values, score: Values) -> _Ranking:
@@ -34,11 +34,11 @@ def _rank(label: Values, score: Values) -> _Ranking:
 
 
 def _rank_scores(ranking: _Ranking, weights: Values) -> tuple[Values, Values]:
-    """AUROC and average precision of one label under each column of weights."""
+    """Computes AUROC and average precision of one label under each column of weights."""
     undefined = np.full(weights.shape[1], np.nan)
     if not 0 < len(ranking.positives) < len(ranking.order):
         return undefined, undefined
-    # sums of whole numbers and of halves: exact, whatever the order of the terms
+    # The terms are whole numbers and halves, so that the sums are exact in any order.
     pieces = np.add.reduceat(np.take(weights, ranking.order, axis=0), ranking.edges, axis=0)
     cumulated = np.concatenate([np.zeros((1, weights.shape[1])), np.cumsum(pieces, axis=0)])
     positive = np.add.reduceat(np.take(weights, ranking.positives, axis=0), ranking.first, axis=0)
@@ -84,7 +84,7 @@ def _pooled_mae(labels: Values, scores: Values) -> Statistic:
 
 
 def bin_scores(scores: Values) -> NDArray[np.intp]:
-    """Gives the bin of each probability: one of 15 of equal width, closed above."""
+    """Returns the number of the bin of each probability: one of 15 bins of equal width, closed above."""
     return np.searchsorted(np.linspace(0, 1, NUM_BINS + 1)[1:-1], scores)
 
 
@@ -117,15 +117,16 @@ _OF_PROBABILITIES = {"brier", "ece"}
 
 
 def label_statistics(labels: Values, scores: Values, names: Sequence[str]) -> Callable[[Values], dict[str, Values]]:
-    """Prepares scores per label that can be evaluated under any weights of the records.
+    """Builds a function that computes scores of each label under any weights of the records.
 
     Args:
-        labels: NaN if unknown, shape (num_records, C).
-        scores: Shape (num_records, C).
-        names: Of `LABEL_SCORES`.
+        labels: Labels, NaN if unknown, shape (num_records, C).
+        scores: Predictions, shape (num_records, C).
+        names: Names of the scores, from `LABEL_SCORES`.
 
     Returns:
-        A function of weights (num_records, R) that gives (C, R) by name, (1, R) for "pooled_mae"; NaN is undefined.
+        A function from weights (num_records, R) to values (C, R) by name, (1, R) for "pooled_mae"; an undefined value
+        is NaN.
 
     Source:
         Hanley and McNeil 1982 (AUROC as Mann-Whitney statistic, a tie counts one half); Brier 1950; Guo et al. 2017,
@@ -141,25 +142,30 @@ def label_statistics(labels: Values, scores: Values, names: Sequence[str]) -> Ca
 
 
 def label_scores(labels: ArrayLike, scores: ArrayLike, name: str = "auroc") -> Values:
-    """Gives one score per label, NaN for a label that the data do not define.
+    """Computes one score per label, NaN for a label whose score is undefined on the data.
 
     AUROC and average precision need both classes. Average precision is the step sum over distinct scores, without
     interpolation. The calibration error (ECE) uses 15 bins of equal width, closed above, for each label.
 
     Args:
-        labels: 0 or 1 (any number for the absolute errors), NaN if unknown, shape (num_records, C).
-        scores: Probabilities (for the absolute errors predicted values), shape (num_records, C).
-        name: "auroc", "average_precision", "brier", "ece", "mae", or "pooled_mae": one error over all labels.
+        labels: Labels 0 or 1 (any number for the absolute errors), NaN if unknown, shape (num_records, C).
+        scores: Predicted probabilities (predicted values for the absolute errors), shape (num_records, C).
+        name: Name of the score: "auroc", "average_precision", "brier", "ece", "mae", or "pooled_mae", which is one
+            error over all labels.
 
     Returns:
-        Shape (C,), or (1,) for "pooled_mae".
+        The scores, shape (C,), or (1,) for "pooled_mae".
 
     Raises:
         ValueError: If the arrays do not fit each other or the score.
-        KeyError: If `name` is none of these.
+        KeyError: If `name` is not one of these names.
 
     Source:
-        As in `label_statistics`.
+        See `label_statistics`.
+
+    Example:
+        >>> label_scores([[1, 0], [0, 0], [1, 0]], [[0.9, 0.1], [0.2, 0.3], [0.1, 0.2]])
+        array([0.5, nan])
     """
     if name not in LABEL_SCORES:
         raise KeyError(f"{name!r} is not a score of a label; choose one of {LABEL_SCORES}")
@@ -168,16 +174,17 @@ def label_scores(labels: ArrayLike, scores: ArrayLike, name: str = "auroc") -> V
 
 
 def check_arrays(labels: ArrayLike, scores: ArrayLike, names: Sequence[str]) -> tuple[Values, Values]:
-    """Gives both as float64 if they allow the named scores of `LABEL_SCORES`.
+    """Checks labels and predictions against the named scores, see `label_scores`, and returns both as float64.
 
     Raises:
-        ValueError: If their shapes differ, a score is not finite or no probability, or a label is not 0, 1 or NaN.
+        ValueError: If their shapes differ, a prediction is not finite or not a probability where a score needs one, or
+            a label is not 0, 1 or NaN (finite or NaN for the absolute errors).
     """
     labels, scores = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
     if labels.ndim != 2 or labels.shape != scores.shape or not labels.size:
         raise ValueError(
             f"expected labels and scores of one shape (num_records, C), got {labels.shape} and {scores.shape}; "
-            "give a single label an axis of its own"
+            "add an axis for a single label"
         )
     num_odd = np.sum(~np.isfinite(scores))
     if num_odd:

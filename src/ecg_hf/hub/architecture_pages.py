@@ -1,4 +1,4 @@
-"""What there is to say of a pair before anyone has trained it: its card, derived from the classes themselves."""
+"""Architecture pages: the Markdown page of an untrained pair, derived from its classes and their docstrings."""
 
 import inspect
 import re
@@ -15,10 +15,18 @@ NUM_SAMPLES = 600  # 2.5 s at 240 Hz, study A's crop
 
 
 def describe_pair(name: str) -> str:
-    """Writes the card of a pair, Markdown: architecture, objective, sources, config fields, sizes.
+    """Writes the page of a pair, in Markdown: architecture, objective, sources, sizes and config fields.
 
     Args:
-        name: A key of `ecg_hf.PAIRS`.
+        name: Name of the pair, a key of `ecg_hf.PAIRS`.
+
+    Returns:
+        The text of the page.
+
+    Example:
+        >>> page = describe_pair("s4-cpc")
+        >>> page.splitlines()[0], [line for line in page.splitlines() if line.startswith("## ")]
+        ('# s4-cpc', ['## Backbone', '## Objective', '## Sizes', '## Fields of the config'])
     """
     pair = PAIRS[name]
     backbone, objective = pair.backbone_class.__bases__[0], pair.objective_class
@@ -67,7 +75,7 @@ def _layer(backbone: type[Backbone]) -> type:
 
 
 def _prose(kind: type) -> str:
-    """The docstring of a class without its Args, its source in a line of its own."""
+    """Returns the docstring of a class without its Args, Raises and Returns, with the source in a line of its own."""
     text = inspect.getdoc(kind) or ""
     body = re.split(r"\n(?:Args|Raises|Returns|Source):\n", text)[0].strip()
     source = re.search(r"\nSource:\n((?: {4}.*\n?|\n)+)", text + "\n")
@@ -110,7 +118,7 @@ def _fields(config: type[BackboneConfig]) -> list[str]:
 
 
 def _meanings(kind: type) -> dict[str, str]:
-    """The Args of a class' own docstring, name to text."""
+    """Reads the texts of the arguments from the docstring of a class, by argument name."""
     section = re.search(r"\nArgs:\n((?: {4}.*\n?|\n)+)", inspect.cleandoc(kind.__doc__ or "") + "\n")
     if section is None:
         return {}

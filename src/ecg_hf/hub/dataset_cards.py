@@ -1,4 +1,4 @@
-"""Dataset cards: the manifest of a built corpus in, Markdown out."""
+"""Dataset cards: writes the Markdown card of a built corpus from its manifest, and checks that it may be shared."""
 
 from importlib.resources import files
 
@@ -9,7 +9,7 @@ from ecg_hf.data.built import BuiltCorpus
 from ecg_hf.errors import EcgAccessError
 from ecg_hf.hub.model_cards import HUB_LICENCES, inline, recorded
 
-# What the Hub calls licences that have another name elsewhere.
+# The Hub's names of licences that have another name elsewhere.
 LICENCES = {"odc-by-1.0": "odc-by", "odbl-1.0": "odbl"}
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
@@ -18,8 +18,11 @@ def dataset_card(corpus: BuiltCorpus, repo_id: str) -> DatasetCard:
     """Writes the card of a built corpus.
 
     Args:
-        corpus: It.
-        repo_id: Where it will be found, such as "ecg-hf/ptbxl".
+        corpus: Built corpus that the card describes.
+        repo_id: Name of the repository on the Hub, such as "ecg-hf/ptbxl".
+
+    Returns:
+        The card, with its YAML header.
     """
     environment = Environment(undefined=StrictUndefined, finalize=inline, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(known=recorded, megabytes=lambda size: f"{size / 1e6:,.1f} MB")
@@ -29,7 +32,7 @@ def dataset_card(corpus: BuiltCorpus, repo_id: str) -> DatasetCard:
 
 
 def card_metadata(corpus: BuiltCorpus) -> DatasetCardData:
-    """Fills the YAML header, by which the Hub finds the corpus and `load_dataset` its splits."""
+    """Fills the YAML header, which shows the corpus to the Hub's search and its splits to `load_dataset`."""
     licence = hub_licence(corpus.facts["licence"])
     number = sum(split["num_records"] for split in corpus.manifest["splits"].values())
     paths = [{"split": split, "path": f"data/{split}-*.parquet"} for split in corpus.manifest["splits"]]
@@ -45,13 +48,18 @@ def card_metadata(corpus: BuiltCorpus) -> DatasetCardData:
 
 
 def hub_licence(licence: str) -> str | None:
-    """Gives the Hub's name of a licence; None if it has none."""
+    """Returns the Hub's name of a licence; None if the Hub has no name for it.
+
+    Example:
+        >>> hub_licence("CC-BY-4.0"), hub_licence("ODC-By-1.0"), hub_licence("my terms")
+        ('cc-by-4.0', 'odc-by', None)
+    """
     name = LICENCES.get(licence.lower(), licence.lower())
     return name if name in HUB_LICENCES else None
 
 
 def require_shareable(corpus: BuiltCorpus) -> None:
-    """Refuses to publish what its source or its licence keeps from being published.
+    """Checks that the source and the licence of a built corpus allow it to be published.
 
     Raises:
         EcgAccessError: If the source is not open to everyone, or its licence is not known to allow changed copies.
@@ -59,8 +67,8 @@ def require_shareable(corpus: BuiltCorpus) -> None:
     facts, licence = corpus.facts, hub_licence(corpus.facts["licence"])
     if facts["access"] != "open":
         raise EcgAccessError(
-            f"{facts['name']} has {facts['access']} access, expected an open source, so its records stay where they "
-            f"are; whoever wants them applies at {facts['homepage'] or 'their owner'}"
+            f"{facts['name']} has {facts['access']} access, expected an open source, so its records must not be "
+            f"published; whoever wants them applies at {facts['homepage'] or 'their owner'}"
         )
     if licence is None or "-nd-" in f"{licence}-":
         raise EcgAccessError(

@@ -1,4 +1,7 @@
-"""Where a model comes from: the run and the results behind its weights, refused where anything is unknown."""
+"""Lineage of a model: reads and checks the runs, corpora and results behind its weights.
+
+A model whose lineage has a gap, such as a corpus without a licence, is refused.
+"""
 
 import json
 import re
@@ -23,23 +26,23 @@ RESULT_FIELDS = ("task", "mode", "labels", "scores", "provenance")
 CONFIG_FIELDS = ("model_type", "num_leads", "hidden_size")
 CONTRACT_FIELDS = ("sampling_rate", "leads", "num_samples", "unit")
 SCORE_FIELDS = ("value", "low", "high", "num_records", "num_patients", "num_undefined")
-# What tells one run from another when its record is copied into the results of a model that was built on it.
+# Fields that identify a run when its run.json is copied into the results of a model that started from its weights.
 RUN_IDENTITY = ("pair", "seed", "steps", "started")
-# Alone, or as the value in "name=value".
+# An absolute path, alone or as the value in "name=value".
 LOCAL_PATH = re.compile(r"([\w.-]+=)?(file://)?(/|~|\\\\|[A-Za-z]:[\\/])(?P<rest>.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Lineage:
-    """What is known about the weights in a folder. No text in it is a path of this machine.
+    """The checked facts about the weights in a folder. No text from the files has a path of this machine.
 
     Args:
-        folder: Where the weights are.
+        folder: Folder of the weights.
         run: Content of `run.json`.
         model: Content of `config.json`.
-        contract: Content of `preprocessor_config.json`.
-        results: What each `results.json` says; for a fine-tuned model its own.
-        sha256: Of the weights.
+        contract: Content of `preprocessor_config.json`, the input contract: how a signal is prepared for the model.
+        results: Content of each `results.json`; for a fine-tuned model that of its own file.
+        sha256: SHA-256 of the weights.
     """
 
     folder: Path
@@ -51,12 +54,12 @@ class Lineage:
 
     @property
     def runs(self) -> list[dict[str, Any]]:
-        """The runs that made the weights, the first one first: each later one started from the one before it."""
+        """The runs that made the weights, the earliest first; each later run started from the weights before it."""
         return ancestry(self.run)
 
     @property
     def sources(self) -> list[dict[str, Any]]:
-        """Every corpus that the weights have seen, each with the "role" it had."""
+        """Every corpus that the weights have seen, each with its "role", the kind of the run that used it."""
         return [{"role": run["kind"], **corpus} for run in self.runs for corpus in run["corpora"]]
 
     @property
@@ -66,15 +69,20 @@ class Lineage:
 
 
 def read_lineage(folder: Path, results: Sequence[Path] = ()) -> Lineage:
-    """Reads and checks all that a run folder says about its weights.
+    """Reads and checks the files of a run folder that describe its weights.
 
     Args:
-        folder: Holds config.json, model.safetensors, preprocessor_config.json and run.json; results.json if fine-tuned.
-        results: Files results.json of models fine-tuned from a pretrained one, to be shown on its card.
+        folder: Run folder with config.json, model.safetensors, preprocessor_config.json and run.json, and with
+            results.json if the model is fine-tuned.
+        results: Paths of results.json of models that were fine-tuned from the weights, if these are pretrained.
+
+    Returns:
+        The lineage of the weights.
 
     Raises:
+        ValueError: If `results` are given for a fine-tuned model.
         EcgAccessError: If a file, a licence or a part of the lineage is missing.
-        EcgFormatError: If a file is not what its name says.
+        EcgFormatError: If a file does not have the format or the fields that it must have.
         EcgIntegrityError: If files do not belong together.
         EcgCheckpointError: If there are pickles, or weights that are not finite.
     """
@@ -102,7 +110,7 @@ def read_lineage(folder: Path, results: Sequence[Path] = ()) -> Lineage:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """Reads an object from a JSON file, with local paths in it cut down to their last part and NaN read as null.
+    """Reads an object from a JSON file, shortens local paths in it to their last part and turns NaN into None.
 
     Raises:
         EcgAccessError: If there is no such file.
@@ -116,15 +124,20 @@ def read_facts(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
     except ValueError as error:
-        raise EcgFormatError(f"expected {path} to be JSON, got {error}; write it anew") from error
+        raise EcgFormatError(f"expected {path} to be JSON, got {error}; write it again") from error
     if not isinstance(content, dict):
-        raise EcgFormatError(f"expected {path} to hold a JSON object, got {type(content).__name__}; write it anew")
+        raise EcgFormatError(f"expected {path} to hold a JSON object, got {type(content).__name__}; write it again")
     cleaned: dict[str, Any] = without_local_paths(content)
     return cleaned
 
 
 def without_local_paths(content: Any) -> Any:
-    """Cuts absolute paths anywhere in a JSON value down to their last part: they tell who trained where."""
+    """Shortens absolute paths anywhere in a JSON value to their last part, as they reveal names of users and machines.
+
+    Example:
+        >>> without_local_paths({"data_dir": "/home/ada/ptbxl", "fields": ["root=/data/x"]})
+        {'data_dir': 'ptbxl', 'fields': ['root=x']}
+    """
     if isinstance(content, dict):
         return {key: without_local_paths(value) for key, value in content.items()}
     if isinstance(content, list):
@@ -135,26 +148,26 @@ def without_local_paths(content: Any) -> Any:
 
 
 def ancestry(run: dict[str, Any]) -> list[dict[str, Any]]:
-    """Gives a run and all that its weights went through before, the first one first."""
+    """Lists a run after all runs that its weights went through before, the earliest first."""
     base = run.get("base")
     return [*(ancestry(base) if base else []), run]
 
 
 def check_run(run: dict[str, Any], name: str) -> None:
-    """Refuses the record of a run that does not name every source with its licence."""
+    """Checks that a run.json names every corpus with its licence; `name` is the file's name in messages."""
     _require(run, RUN_FIELDS, name)
     if run["kind"] not in ("pretraining", "finetuning"):
-        raise EcgFormatError(f"{name}: kind must be 'pretraining' or 'finetuning', got {run['kind']!r}; write it anew")
+        raise EcgFormatError(f"{name}: kind must be 'pretraining' or 'finetuning', got {run['kind']!r}; write it again")
     if run["kind"] == "finetuning" and not run.get("base") and run["arguments"].get("mode") != "scratch":
         raise EcgAccessError(
             f"{name}: the weights started from {run['arguments'].get('model')!r}, whose run.json is not recorded, so "
             "their sources are unknown; fine-tune from a folder or repository that has a run.json"
         )
     if not run["corpora"]:
-        raise EcgAccessError(f"{name} names no corpus, so the weights come from nowhere; train again to record it")
+        raise EcgAccessError(f"{name} names no corpus, so the weights have no known source; train again to record it")
     for corpus in run["corpora"]:
         _require(corpus, CORPUS_FIELDS, f"{name}, corpus {corpus.get('name')!r}")
-        # A corpus that the library computes has neither, but has to say so.
+        # A corpus that the library computes has neither, but the empty fields must be there.
         _require_keys(corpus, ("homepage", "citation"), f"{name}, corpus {corpus['name']!r}")
         if corpus["access"] not in ACCESS_CLASSES:
             raise EcgAccessError(
@@ -166,7 +179,7 @@ def check_run(run: dict[str, Any], name: str) -> None:
 
 
 def check_result(result: dict[str, Any], run: dict[str, Any], name: str) -> None:
-    """Refuses results that belong to other weights than those of `run`, or whose own corpus is unknown."""
+    """Checks that results belong to the weights of `run` and name their own corpus."""
     _require(result, RESULT_FIELDS, name)
     check_scores(result, name)
     check_run({**run, "corpora": result["provenance"].get("corpora")}, f"{name}, provenance")
@@ -175,12 +188,12 @@ def check_result(result: dict[str, Any], run: dict[str, Any], name: str) -> None
     if any((recorded or {}).get(key) != (expected or {}).get(key) for key in RUN_IDENTITY):
         raise EcgIntegrityError(
             f"{name} does not come from the run in this folder: {', '.join(RUN_IDENTITY)} of its pretraining differ; "
-            "give results of models that started from these weights"
+            "pass results of models that started from these weights"
         )
 
 
 def check_scores(result: dict[str, Any], name: str) -> None:
-    """Refuses values that come without an interval or without the numbers of records and patients."""
+    """Checks that the test split is scored, and each score has an interval and its numbers of records and patients."""
     if not result["scores"].get("test"):
         raise EcgFormatError(f"{name} has no scores of the test split, only of {sorted(result['scores'])}; evaluate it")
     for split, scores in result["scores"].items():
@@ -192,10 +205,10 @@ def check_scores(result: dict[str, Any], name: str) -> None:
 
 
 def check_config(lineage: Lineage) -> None:
-    """Refuses a config that is another model's, or that sends who loads it to code elsewhere."""
+    """Checks that config and input contract belong to the run and name no code outside the library."""
     for name, content in (("config.json", lineage.model), ("preprocessor_config.json", lineage.contract)):
         if "auto_map" in content:
-            raise EcgIntegrityError(f"{name} has an auto_map, which makes loading run code of others; remove it")
+            raise EcgIntegrityError(f"{name} has an auto_map, which makes loading run foreign code; remove it")
     _require_keys(lineage.model, CONFIG_FIELDS, "config.json")
     _require_keys(lineage.contract, CONTRACT_FIELDS, "preprocessor_config.json")
     if len(lineage.contract["leads"]) != lineage.model["num_leads"]:
@@ -206,7 +219,7 @@ def check_config(lineage: Lineage) -> None:
     model_type, expected = lineage.model["model_type"], f"ecg-{lineage.run['pair']}"
     if model_type != expected:
         raise EcgIntegrityError(
-            f"run.json tells of a model of type {expected!r}, but config.json has {model_type!r}; "
+            f"run.json records a model of type {expected!r}, but config.json has {model_type!r}; "
             "publish the folder as the run wrote it"
         )
     if lineage.run["kind"] == "finetuning":
@@ -219,7 +232,7 @@ def check_config(lineage: Lineage) -> None:
 
 
 def check_weights(folder: Path) -> str:
-    """Checks that a folder's weights are safetensors, whole, finite and those of the manifest; gives their SHA-256."""
+    """Checks that weights are whole safetensors, finite and those in the manifest, and returns their SHA-256."""
     pickles = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in PICKLES)
     if pickles:
         raise EcgCheckpointError(
@@ -233,7 +246,7 @@ def check_weights(folder: Path) -> str:
             broken = [name for name in tensors.keys() if not torch.isfinite(tensors.get_tensor(name)).all()]
     except SafetensorError as error:
         raise EcgFormatError(
-            f"expected {path} to be in the safetensors format, got {error}; save the model anew"
+            f"expected {path} to be in the safetensors format, got {error}; save the model again"
         ) from error
     if broken:
         raise EcgCheckpointError(f"weights must be finite, got NaN or infinity in {broken[:3]}; train again")
@@ -242,13 +255,13 @@ def check_weights(folder: Path) -> str:
 
 
 def check_manifest(folder: Path) -> None:
-    """Compares every file named by `manifest.json`, if there is one, with the SHA-256 it has there."""
+    """Compares every file named in `manifest.json`, if there is one, with its SHA-256 there."""
     path = folder / "manifest.json"
     if not path.exists():
         return
     promised = read_facts(path).get("files", {})
     if WEIGHTS not in promised:
-        raise EcgIntegrityError(f"expected {path} to name {WEIGHTS}, it names {sorted(promised)}; write it anew")
+        raise EcgIntegrityError(f"expected {path} to name {WEIGHTS}, got {sorted(promised)}; write it again")
     for name, expected in promised.items():
         found = sha256_of(folder / name) if (folder / name).is_file() else "no file"
         if found != expected:
@@ -260,7 +273,7 @@ def check_manifest(folder: Path) -> None:
 
 def _require_keys(content: Any, keys: Sequence[str], where: str) -> None:
     if not isinstance(content, dict) or set(keys) - set(content):
-        raise EcgFormatError(f"{where} must have the fields {keys}, got {content}; write the file anew")
+        raise EcgFormatError(f"{where} must have the fields {keys}, got {content}; write the file again")
 
 
 def _require(content: dict[str, Any], fields: Sequence[str], where: str) -> None:

@@ -1,4 +1,4 @@
-"""Model cards: a run folder in, Markdown out, with no figure that does not come from the folder's files."""
+"""Model cards: writes the Markdown card of the weights in a run folder, with all numbers taken from its files."""
 
 import inspect
 import json
@@ -21,7 +21,7 @@ HUB_LICENCES = {
     "cc-by-sa-3.0", "cc-by-sa-4.0", "cc0-1.0", "gpl-3.0", "lgpl-3.0", "mit", "mpl-2.0", "odbl", "odc-by", "pddl",
     "unlicense",
 }  # fmt: skip
-# What the Hub calls our metrics, and what a reader does.
+# Name of each metric on the Hub, and its name for readers.
 METRICS = {
     "macro_auroc": ("roc_auc", "macro AUROC"),
     "macro_average_precision": ("average_precision", "macro average precision"),
@@ -34,7 +34,7 @@ LABEL_SCORES = {"auroc": "AUROC", "average_precision": "Average precision", "mae
 CALIBRATION = ("brier", "ece")
 # An external validation needs at least 100 events: Collins, Ogundimu and Altman 2016.
 ENOUGH_EVENTS = 100
-# Our own line between a demonstration of the software and weights worth a study.
+# The library's own threshold between a demonstration of the software and weights worth studying.
 ENOUGH_PATIENTS = 1000
 
 
@@ -44,24 +44,27 @@ def model_card(
     """Writes the card of the weights in a run folder.
 
     Args:
-        folder: As a run wrote it; see `read_lineage`.
-        repo_id: Where the weights will be found, such as "ecg-hf/s4-cpc-ptbxl-1m".
-        licence: Of the weights: the Hub's name for it, or another name together with `licence_link`.
-        licence_link: Where the text of the licence is.
-        results: Files results.json of models fine-tuned from these weights.
+        folder: Folder that a run wrote; see `read_lineage`.
+        repo_id: Name of the repository on the Hub, such as "ecg-hf/s4-cpc-ptbxl-1m".
+        licence: Licence of the weights: the Hub's name for it, or another name together with `licence_link`.
+        licence_link: Address of the text of the licence.
+        results: Paths of results.json of models that were fine-tuned from these weights.
+
+    Returns:
+        The card, with its YAML header.
 
     Raises:
         ValueError: If a licence that the Hub does not know comes without a link.
-        EcgError: If the lineage is not known; see `read_lineage`.
+        EcgError: If the lineage is incomplete or inconsistent; see `read_lineage`.
     """
     lineage = read_lineage(folder, results)
     return render_card(lineage, repo_id, licence=licence, licence_link=licence_link)
 
 
 def render_card(lineage: Lineage, repo_id: str, *, licence: str, licence_link: str | None = None) -> ModelCard:
-    """Writes the card of weights whose lineage has been read; arguments are those of `model_card`."""
+    """Writes the card of weights whose lineage has been read; the arguments are those of `model_card`."""
     metadata = card_metadata(lineage, repo_id, licence, licence_link)
-    # One line and no bare "|": a text from a file can neither break a table nor begin a section.
+    # `inline` keeps the texts of the files from breaking the card's tables and sections.
     environment = Environment(undefined=StrictUndefined, finalize=inline, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(
         json=json.dumps, known=recorded, decimal=_decimal, interval=_interval, score=_score, metric_name=_metric_name
@@ -96,10 +99,10 @@ def render_card(lineage: Lineage, repo_id: str, *, licence: str, licence_link: s
 
 
 def card_metadata(lineage: Lineage, repo_id: str, licence: str, licence_link: str | None = None) -> ModelCardData:
-    """Fills the YAML header by which the Hub finds and shows the model; arguments are those of `model_card`."""
+    """Fills the YAML header that the Hub's search and pages use; the arguments are those of `model_card`."""
     known = licence.lower() in HUB_LICENCES
     if not known and licence_link is None:
-        raise ValueError(f"licence {licence!r} is not one the Hub knows; give licence_link, where its text is, too")
+        raise ValueError(f"licence {licence!r} is not one the Hub knows; give licence_link, the address of its text")
     num_leads = lineage.model.get("num_leads")
     evaluations = [entry for result in lineage.results for entry in _evaluations(result)]
     return ModelCardData(
@@ -129,7 +132,7 @@ def _evaluations(result: dict[str, Any]) -> list[EvalResult]:
             dataset_config=corpus["config"],
             dataset_split="test",
             metric_type=METRICS.get(metric, (metric, metric))[0],
-            # A value never travels without its interval and its number of patients.
+            # The Hub shows the metric's name beside the value, so the name carries the interval and the numbers.
             metric_name=f"{_metric_name(metric)} ({result['mode']}; 95 % interval {_interval(score)}; "
             f"{recorded(score['num_records'])} records, patients: {recorded(score['num_patients'])})",
             metric_value=score["value"],
@@ -196,7 +199,7 @@ def _result_limits(result: dict[str, Any]) -> list[str]:
 
 
 def _contamination(lineage: Lineage) -> list[str]:
-    # What a fine-tuning did with its own test split is to score it.
+    # Splits that the weights have learned from; a fine-tuning run only scores its own test split.
     runs = [lineage.run] if lineage.run["kind"] == "pretraining" else lineage.runs[:-1]
     before = {
         (corpus["name"], split)
@@ -217,7 +220,7 @@ def _contamination(lineage: Lineage) -> list[str]:
             seen = f"pretraining used {corpus['name']} ({', '.join(splits)}): {verdict}"
             sentences.append(f"{result['task']}: {seen if splits else 'no pretraining on ' + corpus['name']}.")
     names = ", ".join(sorted({corpus["name"] for corpus in lineage.sources}))
-    # two modes of one task say the same
+    # Two modes of one task produce the same sentence.
     return [*dict.fromkeys(sentences), f"The weights have seen {names}: no score on these corpora is external."]
 
 
@@ -228,12 +231,22 @@ def _source(kind: type) -> str:
 
 
 def inline(value: Any) -> str:
-    """Puts a value on one line without a bare "|": it can neither break a table nor begin a section."""
+    r"""Puts a value on one line without a bare "|", so that it can neither break a table nor begin a section.
+
+    Example:
+        >>> print(inline("a|b\n# c"))
+        a\|b # c
+    """
     return " ".join(re.sub(r"(?<!\\)\|", r"\|", str(value)).split())
 
 
 def recorded(value: Any) -> str:
-    """Writes a number for readers, or says that it was not recorded."""
+    """Formats a number for readers; a missing value becomes "not recorded".
+
+    Example:
+        >>> recorded(21837), recorded(0.123456), recorded(None)
+        ('21,837', '0.1235', 'not recorded')
+    """
     if value is None or isinstance(value, Undefined):
         return "not recorded"
     if isinstance(value, str):

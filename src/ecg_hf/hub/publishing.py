@@ -1,4 +1,7 @@
-"""Publishing: a run folder becomes a Hub repository, or a folder that could be one, if its lineage allows it."""
+"""Publishing: uploads a run folder or a built corpus to the Hub, or writes the same files to a folder.
+
+Everything is checked before anything is sent: the lineage of weights, the access and the licence of a corpus.
+"""
 
 import json
 import re
@@ -29,19 +32,21 @@ def publish(
     to_folder: Path | None = None,
     token: str | None = None,
 ) -> str:
-    """Publishes config, weights, input contract, run record, results and card, and nothing else, in one commit.
+    """Publishes a model with its card in one commit.
 
-    What the repository held before is replaced. Nothing is sent before everything is checked.
+    The repository then holds the weights, the config, the feature extractor's settings, run.json, the results and the
+    card; its former content is replaced. Other files of the folder are not published.
 
     Args:
-        folder: As a run wrote it; see `read_lineage`.
-        repo_id: "organisation/name" on the Hub.
-        licence: Of the weights, see `model_card`; if None, field "licence" of run.json.
-        licence_link: Where the text of a licence is that the Hub does not know.
-        private: Whether only its owners may see it. If None, it is private when a source is not open to everyone.
-        results: Files results.json of models fine-tuned from these weights, to be shown on the card.
-        to_folder: A new or empty folder to write to instead of the Hub.
-        token: Of the Hub; if None, the one that is logged in.
+        folder: Folder that a run wrote; see `read_lineage`.
+        repo_id: Name of the repository on the Hub, "organisation/name".
+        licence: Licence of the weights, see `model_card`; if None, the field "licence" of run.json.
+        licence_link: Address of the text of a licence that the Hub does not know.
+        private: Whether only members of the organisation see the repository; if None, it is private exactly when a
+            source is not open to everyone.
+        results: Paths of results.json of models that were fine-tuned from these weights, to be shown on the card.
+        to_folder: New or empty folder to write to instead of the Hub.
+        token: Access token of the Hub; if None, that of the user who is logged in.
 
     Returns:
         The address of the commit, or the path of the folder.
@@ -49,7 +54,11 @@ def publish(
     Raises:
         ValueError: If `repo_id` or `to_folder` cannot be used.
         EcgAccessError: If licence or lineage are missing, or a public repository would show weights of closed sources.
-        EcgError: For what else `read_lineage` refuses.
+        EcgError: If `read_lineage` refuses the folder for another reason.
+
+    Example:
+        >>> publish(Path("my-run"), "my-lab/s4-cpc", licence="apache-2.0")  # doctest: +SKIP
+        'https://huggingface.co/my-lab/s4-cpc/commit/...'
     """
     require_repo_id(repo_id)
     lineage = read_lineage(folder, results)
@@ -67,21 +76,25 @@ def publish(
 
 
 def publish_corpus(folder: Path, repo_id: str, *, to_folder: Path | None = None, token: str | None = None) -> str:
-    """Publishes a built corpus: its shards, manifest and card, in one commit.
+    """Publishes the shards, the manifest and the card of a built corpus, publicly and in one commit.
 
     Args:
-        folder: Where it was built.
-        repo_id: "organisation/name" on the Hub.
-        to_folder: A new or empty folder to write to instead of the Hub.
-        token: Of the Hub; if None, the one that is logged in.
+        folder: Folder of the built corpus.
+        repo_id: Name of the repository on the Hub, "organisation/name".
+        to_folder: New or empty folder to write to instead of the Hub.
+        token: Access token of the Hub; if None, that of the user who is logged in.
 
     Returns:
         The address of the commit, or the path of the folder.
 
     Raises:
         ValueError: If `repo_id` or `to_folder` cannot be used.
-        EcgAccessError: If the source is not open or its licence does not allow it.
-        EcgError: If the folder holds no whole built corpus.
+        EcgAccessError: If the source is not open or its licence does not allow changed copies.
+        EcgError: If the folder holds no complete built corpus.
+
+    Example:
+        >>> publish_corpus(Path("my-corpus"), "my-lab/ptbxl")  # doctest: +SKIP
+        'https://huggingface.co/datasets/my-lab/ptbxl/commit/...'
     """
     require_repo_id(repo_id)
     corpus = BuiltCorpus(folder)
@@ -100,20 +113,20 @@ def publish_corpus(folder: Path, repo_id: str, *, to_folder: Path | None = None,
 
 
 def require_repo_id(repo_id: str) -> None:
-    """Refuses what is no name on the Hub.
+    """Checks that a text has the form of a repository's name on the Hub.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If it does not have the form "organisation/name".
     """
     if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", repo_id, re.ASCII):
         raise ValueError(f"repo_id must be 'organisation/name', got {repo_id!r}; add the organisation or user")
 
 
 def decide_visibility(lineage: Lineage, private: bool | None) -> bool:
-    """Makes weights private if a source is not open to everyone.
+    """Returns whether a repository must be private: as asked, or if a source is not open to everyone.
 
     Raises:
-        EcgAccessError: If they were asked to be public all the same.
+        EcgAccessError: If a public repository was asked for and a source is not open to everyone.
     """
     if lineage.closed_sources and private is False:
         raise EcgAccessError(
@@ -124,7 +137,7 @@ def decide_visibility(lineage: Lineage, private: bool | None) -> bool:
 
 
 def assemble(lineage: Lineage, staging: Path) -> None:
-    """Copies the files to be published, without paths of this machine, into an empty folder."""
+    """Writes the files to be published, without paths of this machine, into an empty folder."""
     shutil.copyfile(lineage.folder / WEIGHTS, staging / WEIGHTS)
     if sha256_of(staging / WEIGHTS) != lineage.sha256:
         raise EcgIntegrityError(f"{lineage.folder / WEIGHTS} changed while it was published; wait for the run to end")
@@ -136,7 +149,17 @@ def assemble(lineage: Lineage, staging: Path) -> None:
 
 
 def push(staging: Path, repo_id: str, private: bool, token: str | None = None, kind: str = "model") -> str:
-    """Makes a folder the content of a repository, in one commit, and gives the commit's address.
+    """Replaces the content of a repository by a folder, in one commit.
+
+    Args:
+        staging: Folder with the new content.
+        repo_id: Name of the repository; it is created if it does not exist.
+        private: Whether the repository must be private.
+        token: Access token of the Hub; if None, that of the user who is logged in.
+        kind: Type of the repository, "model" or "dataset".
+
+    Returns:
+        The address of the commit.
 
     Raises:
         EcgAccessError: If the repository exists and is public although it should be private.
@@ -156,10 +179,10 @@ def push(staging: Path, repo_id: str, private: bool, token: str | None = None, k
 
 
 def write_folder(staging: Path, folder: Path) -> str:
-    """Copies a folder to a new place and gives its path.
+    """Copies a folder to a new place and returns the path of the copy.
 
     Raises:
-        ValueError: If something is there already.
+        ValueError: If `folder` is a file or is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"to_folder must be new or empty, got {folder}, which is not; choose another")

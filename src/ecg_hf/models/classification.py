@@ -1,4 +1,8 @@
-"""A backbone with a readout: what is fine-tuned, and what answers for a record."""
+"""The classifiers: a backbone with a head, to be fine-tuned and to predict the labels of a record.
+
+`CLASSIFIERS` maps the name of a backbone ("s4") or of a pair ("s4-cpc") to the class of the classifier. Importing this
+module registers all classifiers with `AutoModelForSequenceClassification`.
+"""
 
 from typing import Any
 
@@ -16,9 +20,21 @@ from ecg_hf.registry import BACKBONES, load
 
 
 class EcgForSequenceClassification(EcgModel):
-    """A backbone and a readout (`config.head`) that gives logits (B, C).
+    """A backbone with a head (`config.head`) that returns logits (B, C).
 
-    `id2label` names the outputs. `problem_type` chooses the loss, "multi_label_classification" if it is not set.
+    `config.id2label` names the C outputs. `config.problem_type` chooses the loss; unset, it means
+    "multi_label_classification".
+
+    Args:
+        config: Config of the backbone, whose `num_labels` or `id2label` gives the number of outputs C.
+
+    Example:
+        >>> import torch
+        >>> from ecg_hf import CLASSIFIERS
+        >>> kind = CLASSIFIERS["s4"]
+        >>> classifier = kind(kind.config_class(**kind.backbone_class.sizes["20k"], num_labels=5))
+        >>> classifier(torch.randn(2, 12, 600)).logits.shape
+        torch.Size([2, 5])
     """
 
     config_class: type[BackboneConfig]
@@ -35,22 +51,27 @@ class EcgForSequenceClassification(EcgModel):
         self.post_init()
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
-        """Saves as transformers does, under the model's own names, also if the head came from a supervised pair.
+        """Saves the model under its own tensor names, even if its head was loaded from a supervised pair.
 
-        Left alone, transformers would undo the renaming of `make_classifier`, and Trainer, which reads its best epoch
-        back without any renaming, would silently keep the last epoch's head.
+        By default transformers would undo the renaming of `make_classifier` when it saves. Trainer reloads its best
+        epoch without any renaming, so it would then silently keep the head of the last epoch.
+
+        Args:
+            args: Positional arguments of `PreTrainedModel.save_pretrained`.
+            kwargs: Keyword arguments of `PreTrainedModel.save_pretrained`.
         """
         super().save_pretrained(*args, **{"save_original_format": False, **kwargs})
 
     def freeze_backbone(self) -> None:
-        """Stops the backbone from learning, its dropout and its batch statistics included."""
+        """Freezes the weights of the backbone and its batch-norm statistics, and turns off its dropout."""
         self.backbone_frozen = True
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "EcgForSequenceClassification":
-        """Sets training mode; a frozen backbone stays in evaluation mode and asks for no gradient.
+        """Sets training or evaluation mode; a frozen backbone stays in evaluation mode and requires no gradient.
 
-        So does a batch norm that someone else froze: an adapter is saved without the statistics of its model.
+        A batch norm with frozen weights stays in evaluation mode too, whoever froze it: an adapter is saved without the
+        batch-norm statistics of its model, so training must not change them.
         """
         super().train(mode)
         if self.backbone_frozen:
@@ -64,20 +85,34 @@ class EcgForSequenceClassification(EcgModel):
     def forward(
         self, signal: Tensor, labels: Tensor | None = None, *, output_hidden_states: bool | None = None, **_: Any
     ) -> SequenceClassifierOutput:
-        """Reads signals (B, L, T) out to logits (B, C), with the loss if labels (B, C), or (B,) if C is 1, are given.
+        """Computes the logits of a batch and, if there are labels, the loss.
 
-        Further keyword arguments, such as a record's id, travel with the batch and are not used.
+        Args:
+            signal: Signals, prepared by the classifier's feature extractor, shape (B, L, T).
+            labels: Labels as in `masked_loss`; numbers of shape (B,) will also do if C is 1.
+            output_hidden_states: Whether to return the hidden states of the backbone; the config decides if None.
+            _: Other columns of the batch, such as the ids of the records; they are ignored.
+
+        Returns:
+            The loss, a scalar or None, the logits, shape (B, C), and the hidden states if they are asked for.
         """
         encoded = self.backbone(signal, output_hidden_states=output_hidden_states, return_dict=True)
         logits = self.head(encoded.last_hidden_state)
         if labels is not None and labels.dim() == logits.shape[1] == 1 and labels.is_floating_point():
-            labels = labels[:, None]  # as transformers collates one number per record
+            labels = labels[:, None]  # transformers collates one number per record to (B,)
         loss = None if labels is None else masked_loss(logits, labels, self.config.problem_type)
         return SequenceClassifierOutput(loss=loss, logits=logits, hidden_states=encoded.hidden_states)
 
 
 def make_classifier(backbone: type[Backbone]) -> type[EcgForSequenceClassification]:
-    """Builds and registers the classifier of a backbone: `EcgS4Backbone` gives `EcgS4ForSequenceClassification`."""
+    """Builds and registers the classifier class of a backbone.
+
+    Args:
+        backbone: Class of the backbone, such as `EcgS4Backbone`.
+
+    Returns:
+        The class of the classifier, such as `EcgS4ForSequenceClassification`.
+    """
     name = f"{backbone.__name__.removesuffix('Backbone')}ForSequenceClassification"
     attributes = {
         "config_class": backbone.config_class,
@@ -88,7 +123,7 @@ def make_classifier(backbone: type[Backbone]) -> type[EcgForSequenceClassificati
     made = type(name, (EcgForSequenceClassification,), attributes)
     globals()[name] = made
     AutoModelForSequenceClassification.register(backbone.config_class, made)
-    # A supervised pair has learned a readout too: the classifier takes it over instead of starting anew.
+    # A supervised pair has a trained head too: the classifier loads that head instead of drawing a new one.
     register_checkpoint_conversion_mapping(name, [WeightRenaming(r"^objective\.head\.", "head.")], overwrite=True)
     return made
 

@@ -1,4 +1,4 @@
-"""The base of every model config in the library."""
+"""The base class of all model configs, which refuses unknown keys."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ _BASE_KEYS = _BASE_FIELDS | {
 
 
 class EcgConfig(PreTrainedConfig):
-    """A config that refuses keys it does not declare, so that a typo is an error."""
+    """A config that raises TypeError for keys it does not declare, so that a typo is an error."""
 
     def __post_init__(self, **kwargs: Any) -> None:
         unknown = sorted(key for key in kwargs if key not in _BASE_KEYS and not key.startswith("_"))

@@ -1,4 +1,4 @@
-"""Export: one ONNX file that holds a network and says what has to be fed to it."""
+"""ONNX export: one file with a network, and with metadata that describe the input it expects."""
 
 import copy
 import json
@@ -18,30 +18,43 @@ from ecg_hf.models.backbones.kernel import CHUNK, StateSpace
 from ecg_hf.models.classification import EcgForSequenceClassification
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
 
-TOLERANCE = 1e-5  # of an output, relative to the largest or to 1
+TOLERANCE = 1e-5  # largest error of an output, relative to the greater of 1 and its largest absolute value
 
 
 def export_onnx(
     model: Backbone | EcgForSequenceClassification, path: Path, num_samples: int, contract: EcgFeatureExtractor
 ) -> None:
-    """Writes a model as one ONNX file, for any number of signals of one length, and checks it with onnxruntime.
+    """Writes a model to an ONNX file, for any batch size and one signal length, and checks it with onnxruntime.
 
-    The input is `signal`, float32 (B, L, T), as `contract` gives it. A backbone's outputs are `last_hidden_state`,
-    (B, N, D), and `pooler_output`, (B, D); a classifier's is `logits`, (B, C). State spaces become constants, so that
-    the graph needs neither complex numbers nor Fourier transforms.
+    The input of the file is `signal`, float32 (B, L, T), as the feature extractor returns it. The outputs of a backbone
+    are `last_hidden_state`, (B, N, D), and `pooler_output`, (B, D); the output of a classifier is `logits`, (B, C).
+    State spaces become constants, so that the graph needs neither complex numbers nor Fourier transforms.
 
     Args:
-        model: Of any type and on any device; it is not changed. The file holds it in evaluation mode, in float32.
-        path: Of the file; what is there is replaced.
-        num_samples: Samples T of a signal, at the contract's sampling rate.
-        contract: What the model was trained on. It is written into the metadata, whole as "preprocessor_config", and
-            rate, leads and unit (before normalisation) again, each by itself.
+        model: Backbone or classifier, of any dtype and on any device; it is not changed. The file holds it in
+            evaluation mode and in float32.
+        path: Path of the file; an existing file is replaced.
+        num_samples: Samples T of a signal, at the sampling rate of `contract`.
+        contract: Feature extractor that the model was trained with, its input contract. The metadata of the file hold
+            all of it as "preprocessor_config", and repeat sampling rate, leads, unit (before normalisation) and
+            normalisation as entries of their own.
 
     Raises:
         TypeError: If the model is neither a backbone nor a classifier.
-        ValueError: If the contract has another number of leads than the model, or asks for longer signals.
-        EcgIntegrityError: If the file's outputs are not the model's.
+        ValueError: If the feature extractor has another number of leads than the model, or needs longer signals.
+        EcgIntegrityError: If the outputs of the file differ from those of the model.
         ImportError: If the extra "export" is not installed.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from ecg_hf import CLASSIFIERS, EcgFeatureExtractor
+        >>> kind = CLASSIFIERS["s4"]
+        >>> classifier = kind(kind.config_class(**kind.backbone_class.sizes["20k"], num_labels=5))
+        >>> extractor = EcgFeatureExtractor(sampling_rate=240, num_samples=600)
+        >>> export_onnx(classifier, Path("model.onnx"), 600, extractor)  # doctest: +SKIP
+        >>> import onnxruntime  # doctest: +SKIP
+        >>> onnxruntime.InferenceSession("model.onnx").get_inputs()[0].shape  # doctest: +SKIP
+        ['batch', 12, 600]
     """
     try:
         import onnx  # noqa: F401
@@ -74,7 +87,7 @@ def export_onnx(
 def _check(model: nn.Module, num_samples: int, contract: EcgFeatureExtractor) -> None:
     if not isinstance(model, Backbone | EcgForSequenceClassification):
         raise TypeError(
-            f"model must be a backbone or a classifier, got {type(model).__name__}; of a pair, export pair.backbone"
+            f"model must be a backbone or a classifier, got {type(model).__name__}; for a pair, export pair.backbone"
         )
     if len(contract.leads) != model.config.num_leads:
         raise ValueError(
@@ -91,7 +104,7 @@ def _check(model: nn.Module, num_samples: int, contract: EcgFeatureExtractor) ->
 def _metadata(
     model: Backbone | EcgForSequenceClassification, num_samples: int, contract: EcgFeatureExtractor
 ) -> dict[str, str]:
-    """Lists what a reader of the file has to know; values that are not plain text are JSON."""
+    """Collects the metadata of the file; values other than plain text are JSON."""
     facts = contract.to_dict()
     metadata = {
         "ecg_hf_version": version("ecg_hf"),
@@ -112,7 +125,7 @@ def _metadata(
 def _compare(
     path: Path, model: Backbone | EcgForSequenceClassification, names: tuple[str, ...], num_samples: int
 ) -> None:
-    """Runs the file and the model on noise; their batches differ from that of the export."""
+    """Checks that the file and the model agree on noise, at another batch size than that of the export."""
     from onnxruntime import InferenceSession
 
     signal = torch.randn(3, model.config.num_leads, num_samples, generator=torch.Generator().manual_seed(0))
@@ -130,7 +143,7 @@ def _compare(
 
 
 class _Network(nn.Module):
-    """A copy of a model that takes a signal and gives plain tensors, with state spaces as constants."""
+    """A copy of a model that takes a signal and returns plain tensors, with state spaces as constants."""
 
     def __init__(self, model: Backbone | EcgForSequenceClassification, num_samples: int):
         super().__init__()
@@ -150,11 +163,11 @@ class _Network(nn.Module):
 
 
 class FixedStateSpace(nn.Module):
-    """A state space for inference: products with real constants alone, within chunks of tokens and between them.
+    """A state space for inference, which only multiplies by real constants, within chunks of tokens and between them.
 
     Args:
-        space: Whose kernel it holds.
-        num_tokens: N, how many tokens it takes.
+        space: State space to copy.
+        num_tokens: Number of tokens N of the input.
 
     Source:
         Dao and Gu 2024 (arXiv:2405.21060), section 6; states are summed by doubling, as in Hillis and Steele 1986.
@@ -172,12 +185,12 @@ class FixedStateSpace(nn.Module):
         self.num_chunks = -(-num_tokens // CHUNK)
         state, drive = (part.double() for part in space.discretise())
         readout = space.readout().double()
-        turned = state.transpose(1, 2)
+        transposed = state.transpose(1, 2)
         response = impulse_response(state, drive, CHUNK)
-        # From a state to the tokens after it (before it, if it sums later tokens).
-        leave = [impulse_response(turned, turned @ readout[0][..., None], CHUNK)]
-        leave += [impulse_response(turned, side[..., None], CHUNK).flip(-1) for side in readout[1:]]
-        jump, jumps = torch.linalg.matrix_power(turned, CHUNK), []
+        # Weights from a state to the tokens after it or, for the state that sums later tokens, before it.
+        leave = [impulse_response(transposed, transposed @ readout[0][..., None], CHUNK)]
+        leave += [impulse_response(transposed, side[..., None], CHUNK).flip(-1) for side in readout[1:]]
+        jump, jumps = torch.linalg.matrix_power(transposed, CHUNK), []
         for _ in range((self.num_chunks - 1).bit_length()):
             jumps.append(jump)
             jump = jump @ jump
@@ -188,7 +201,11 @@ class FixedStateSpace(nn.Module):
         self.register_buffer("jumps", torch.stack(jumps).float() if jumps else torch.zeros(0))
 
     def forward(self, signal: Tensor) -> Tensor:
-        """Runs the map, D included, over (D, B, N)."""
+        """Runs the state space, including its direct term `D`, over signals (D, B, N).
+
+        Raises:
+            ValueError: If the signals do not have `num_tokens` tokens.
+        """
         width, _, num_tokens = signal.shape
         if num_tokens != self.num_tokens:
             raise ValueError(f"signal must have {self.num_tokens} tokens, got {num_tokens}; export for that length")
@@ -202,7 +219,7 @@ class FixedStateSpace(nn.Module):
         return mixed.reshape(width, -1, self.num_chunks * CHUNK)[..., :num_tokens]
 
     def _sum_before(self, entering: Tensor) -> Tensor:
-        """Sums what chunks put into the state, (D, B, chunks, state), to the state in front of each chunk."""
+        """Sums the contributions of chunks to the state, (D, B, chunks, state), into the state before each chunk."""
         for step in range(len(self.jumps)):
             moved = entering[:, :, : -(2**step)] @ self.jumps[step][:, None]
             entering = entering + nn.functional.pad(moved, (0, 0, 2**step, 0))
@@ -210,7 +227,7 @@ class FixedStateSpace(nn.Module):
 
 
 def _toeplitz(space: StateSpace, kernels: Tensor) -> Tensor:
-    """Lays out kernels (1 or 2, D, CHUNK), and D at lag 0, from each token of a chunk to each, (D, CHUNK, CHUNK)."""
+    """Arranges kernels (1 or 2, D, CHUNK) and the direct term as weights between tokens, (D, CHUNK, CHUNK)."""
     lag = torch.arange(CHUNK) - torch.arange(CHUNK)[:, None]
     weights = kernels[0][:, lag.clamp(min=0)] * (lag >= 0) + space.D.double()[:, None, None] * (lag == 0)
     return weights + kernels[1][:, (-lag - 1).clamp(min=0)] * (lag < 0) if len(kernels) == 2 else weights

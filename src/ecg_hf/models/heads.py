@@ -1,4 +1,4 @@
-"""Readouts: from tokens to logits, and the loss that a readout is trained with."""
+"""The heads of classifiers, which map tokens to logits, and the loss that trains them."""
 
 import math
 
@@ -10,23 +10,26 @@ from ecg_hf.models.backbones.base import BackboneConfig, Drawn
 
 
 class Head(nn.Module):
-    """A readout in two parts, of which the first can be done once and kept where the tokens do not change."""
+    """A head in two steps; the result of the first, `summarise`, can be cached as long as the tokens do not change."""
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Reads tokens (B, N, D) out to logits (B, C)."""
+        """Computes logits (B, C) from tokens (B, N, D)."""
         return self.read(self.summarise(tokens))
 
     def summarise(self, tokens: Tensor) -> Tensor:
-        """Does what no parameter of the head decides, from tokens (B, N, D) to features (B, ...)."""
+        """Computes features (B, ...) from tokens (B, N, D), without any parameter of the head."""
         return tokens
 
     def read(self, features: Tensor) -> Tensor:
-        """Reads what `summarise` gives out to logits (B, C)."""
+        """Computes logits (B, C) from the features that `summarise` returns."""
         raise NotImplementedError
 
 
 class LinearHead(Head):
     """The mean over tokens, then a linear map.
+
+    Args:
+        config: Config of the backbone.
 
     Source:
         Study A (arXiv:2605.12241), modes "finetune" and "linear".
@@ -37,17 +40,20 @@ class LinearHead(Head):
         self.linear = nn.Linear(config.hidden_size, len(config.id2label or {}))
 
     def summarise(self, tokens: Tensor) -> Tensor:
-        """Averages tokens (B, N, D) to features (B, D)."""
+        """Computes the mean of tokens (B, N, D) over time, (B, D)."""
         return tokens.mean(dim=1)
 
     def read(self, features: Tensor) -> Tensor:
-        """Reads features (B, D) out to logits (B, C)."""
+        """Computes logits (B, C) from features (B, D)."""
         logits: Tensor = self.linear(features)
         return logits
 
 
 class AttentionHead(Head, Drawn):
-    """One learned query attends to the tokens with several heads; no bias, norm or dropout.
+    """Attention of one learned query to the tokens, with several heads and without bias, norm or dropout.
+
+    Args:
+        config: Config of the backbone.
 
     Source:
         Study A (arXiv:2605.12241), mode "frozen": 786,944 + 512 C parameters at width 512.
@@ -68,15 +74,14 @@ class AttentionHead(Head, Drawn):
         init.normal_(self.query, std=1 / math.sqrt(self.query.shape[-1]))
 
     def read(self, features: Tensor) -> Tensor:
-        """Reads tokens (B, N, D) out to logits (B, C).
+        """Computes logits (B, C) from tokens (B, N, D).
 
-        There is one query, so its product with the key map, and the value map of the attended mean, are taken once
-        for a crop instead of a key and a value for each token: the same sums in another order, D / num_heads times
-        fewer of them.
+        As there is only one query, the key map is applied to the query and the value map to the attended mean, instead
+        of both to every token: the same sums in another order, and D / num_heads times fewer operations per token.
         """
         query = self.q_proj(self.query).view(self.num_heads, 1, -1)
-        asked = (query @ self._by_head(self.k_proj)).squeeze(1)  # (num_heads, D)
-        weights = (features @ asked.t() / math.sqrt(query.shape[-1])).softmax(dim=1)
+        mapped = (query @ self._by_head(self.k_proj)).squeeze(1)  # (num_heads, D)
+        weights = (features @ mapped.t() / math.sqrt(query.shape[-1])).softmax(dim=1)
         attended = weights.transpose(1, 2) @ features  # (B, num_heads, D)
         values = attended.transpose(0, 1) @ self._by_head(self.v_proj).transpose(1, 2)
         logits: Tensor = self.out_proj(values.transpose(0, 1).flatten(1))
@@ -90,19 +95,20 @@ HEADS: dict[str, type[Head]] = {"linear": LinearHead, "attention": AttentionHead
 
 
 def masked_loss(logits: Tensor, labels: Tensor, problem_type: str | None) -> Tensor:
-    """Averages a loss over the labels that are known.
+    """Computes the mean loss over the known labels.
 
     Args:
-        logits: Shape (B, C).
-        labels: Shape (B, C), NaN where unknown; shape (B,), class indices, for one label per record.
-        problem_type: As in transformers; None means "multi_label_classification".
+        logits: Logits, shape (B, C).
+        labels: Labels, shape (B, C), NaN where unknown; for "single_label_classification" class indices, shape (B,).
+        problem_type: Problem type of transformers' configs; None means "multi_label_classification".
 
     Returns:
-        A scalar: binary cross-entropy, L1 distance ("regression", as in study A) or cross-entropy. If no label is
-        known it is zero, and so is its gradient.
+        A scalar: binary cross-entropy ("multi_label_classification"), L1 distance ("regression", as in study A) or
+        cross-entropy ("single_label_classification"). Without any known label the first two are zero, with a zero
+        gradient.
 
     Raises:
-        ValueError: If the shapes or the problem type do not fit.
+        ValueError: If labels and logits differ in shape, or the problem type is unknown.
     """
     if problem_type == "single_label_classification":
         return nn.functional.cross_entropy(logits.float(), labels.long())

@@ -1,4 +1,8 @@
-"""Pairs: every backbone with every objective, each a PreTrainedModel with a config of its own."""
+"""The pairs of a backbone with an objective, each a `PreTrainedModel` with a config class of its own.
+
+`PAIRS` maps a name such as "s4-cpc" to the class of the pair; its keys are all combinations of the registered backbones
+and objectives. Importing this module registers all backbones and pairs with the Auto classes of transformers.
+"""
 
 from dataclasses import make_dataclass
 from typing import Any
@@ -16,10 +20,19 @@ from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
 
 
 class Pair(EcgModel):
-    """A backbone under pretraining. `pair.backbone` is what survives; `pair.objective` is thrown away.
+    """A backbone under pretraining: `pair.backbone` is kept afterwards, `pair.objective` is discarded.
 
     Args:
-        config: All fields of the backbone and of the objective, flat.
+        config: Config of the pair, with the fields of the backbone and of the objective side by side.
+
+    Example:
+        >>> import torch
+        >>> from ecg_hf import PAIRS
+        >>> kind = PAIRS["s4-cpc"]
+        >>> pair = kind(kind.config_class(**kind.backbone_class.sizes["20k"]))
+        >>> output = pair(torch.randn(2, 12, 600))  # 2 crops of 12 leads, 2.5 s at 240 Hz
+        >>> output.loss.shape, sorted(output.metrics)
+        (torch.Size([]), ['accuracy', 'effective_rank', 'feature_std'])
     """
 
     config_class: type[BackboneConfig]
@@ -34,35 +47,43 @@ class Pair(EcgModel):
         self.post_init()
 
     def get_input_embeddings(self) -> Any:
-        """Says that there is no table of embeddings, which Accelerate asks for before it shards a model."""
+        """Returns None, as a pair has no embedding table; Accelerate asks for one before it shards a model."""
         return None
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, Objective):
-            # transformers walks from the leaves to the root, in the order of __init__: the backbone is ready.
+            # transformers initialises from the leaves to the root, in the order of __init__: the backbone is ready.
             module.initialise(self.backbone)
         else:
             super()._init_weights(module)
 
     @can_return_tuple  # type: ignore[untyped-decorator]
     def forward(self, signal: Tensor, labels: Tensor | None = None) -> PretrainingOutput:
-        """Computes the loss of signals (B, L, T), with labels (B, C) where the objective uses them."""
+        """Computes the loss of a batch.
+
+        Args:
+            signal: Signals, prepared by the pair's feature extractor, shape (B, L, T).
+            labels: Labels, shape (B, C), NaN where unknown; a self-supervised objective ignores them.
+
+        Returns:
+            The loss, a scalar, and the metrics of the objective.
+        """
         output: PretrainingOutput = self.objective(self.backbone, signal, labels)
         return output
 
     def after_step(self, moved: Tensor | None = None) -> None:
-        """Runs after each optimizer step.
+        """Updates the teacher and the codebooks of the objective, if it has any; call it after each optimizer step.
 
         Args:
-            moved: Whether the step moved the weights, a scalar on their device that is never read by the host; None
-                if it did.
+            moved: Whether the step moved the weights, a scalar on their device that the host never reads; None if the
+                step is known to have moved them.
         """
         self.objective.after_step(self.backbone, moved)
 
 
 def _subclass(name: str, base: type, **attributes: Any) -> type:
-    """Makes a class that pickles and prints as if it stood in this module."""
+    """Creates a class that pickles and prints as if it were defined in this module."""
     made = type(name, (base,), {"__module__": __name__, "__doc__": base.__doc__, **attributes})
     globals()[name] = made
     return made
@@ -83,8 +104,16 @@ def _make_config(name: str, model_type: str, backbone: type[Backbone], objective
 def make_pair(backbone: type[Backbone], objective: type[Objective], objective_name: str) -> type[Pair]:
     """Builds and registers the config and model classes of one pair.
 
-    `EcgS4Backbone` and `CPC` give `EcgS4CPCConfig` (model type "ecg-s4-cpc"), `EcgS4CPCBackbone`, which `AutoModel`
+    `EcgS4Backbone` and `CPC` become `EcgS4CPCConfig` (model type "ecg-s4-cpc"), `EcgS4CPCBackbone`, which `AutoModel`
     returns, and `EcgS4ForCPC`, which `AutoModelForPreTraining` returns.
+
+    Args:
+        backbone: Class of the backbone.
+        objective: Class of the objective.
+        objective_name: Name of the objective in the registry, the last part of the model type.
+
+    Returns:
+        The class of the pair.
     """
     stem = backbone.__name__.removesuffix("Backbone")
     pair_name = f"{stem}{objective.__name__}"

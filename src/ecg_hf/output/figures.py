@@ -1,4 +1,4 @@
-"""Matplotlib figures: how they are made, styled and saved."""
+"""Matplotlib figures: creation without pyplot, common style, and saving."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +12,15 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 
 
 def new_figure(width: float, height: float, **options: Any) -> "Figure":
-    """Gives an empty figure that pyplot's global state does not know.
+    """Creates an empty figure outside pyplot's global state.
 
     Args:
-        width: In inches.
-        height: In inches.
-        options: Of `matplotlib.figure.Figure`.
+        width: Width of the figure, in inches.
+        height: Height of the figure, in inches.
+        options: Further keyword arguments of `matplotlib.figure.Figure`; `dpi` is 150 by default.
+
+    Returns:
+        A figure without axes.
 
     Raises:
         ImportError: If matplotlib is not installed.
@@ -30,17 +33,17 @@ def new_figure(width: float, height: float, **options: Any) -> "Figure":
 
 
 def save_figure(figure: "Figure", path: str | Path) -> None:
-    """Writes a figure in the format of the path's suffix, at its own size and resolution.
+    """Writes a figure at its own size and resolution, in the format that the path's suffix names.
 
     Args:
-        figure: From a function of this module.
-        path: Where to write; its folder must exist.
+        figure: The figure, such as one from `new_figure`.
+        path: Path of the output file, whose folder must exist.
     """
     figure.savefig(path, dpi=figure.dpi)
 
 
 def bare_axes(*every: "Axes") -> None:
-    """Removes the frame's top and right side and draws a faint grid behind the data."""
+    """Removes the top and right sides of each frame and draws a faint grid behind the data."""
     for axes in every:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="#e8e8e8", linewidth=0.6)

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and the hashes that say whether they still are what they were."""
+"""Files and folders that are written completely or not at all, JSON, and SHA-256 hashes."""
 
 import hashlib
 import json
@@ -18,7 +18,14 @@ def sha256_of(path: Path) -> str:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[TextIO]:
-    """Gives a text file to write, such that a reader sees the old file or the new one, never half of one."""
+    """Opens a temporary text file that replaces `path` on success; a reader sees the old or the new file, never a part.
+
+    Args:
+        path: Path of the file to replace, which need not exist.
+
+    Yields:
+        The temporary file, open for writing; it is flushed to disk before it replaces `path`.
+    """
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("w", encoding="utf-8") as file:
         yield file
@@ -28,19 +35,26 @@ def replacing(path: Path) -> Iterator[TextIO]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON, whole or not at all."""
+    """Writes `value` as JSON, replacing `path` atomically; NaN and infinity are refused."""
     with replacing(path) as file:
         json.dump(value, file, indent=2, allow_nan=False)
         file.write("\n")
 
 
 def read_json(path: Path) -> Any:
-    """Reads a JSON file."""
+    """Reads a JSON file and returns its content."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def partial_folder(target: Path) -> Path:
-    """Makes an empty folder beside `target`, to be filled and then handed to `seal`."""
+    """Creates an empty temporary folder beside `target`, deleting what an interrupted write left there.
+
+    Args:
+        target: Path of the final folder, into which `replace_folder` or a checkpoint's `seal` later moves the files.
+
+    Returns:
+        Path of the temporary folder.
+    """
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -48,7 +62,13 @@ def partial_folder(target: Path) -> Path:
 
 
 def replace_folder(partial: Path, target: Path, *, last: str) -> None:
-    """Moves the files of `partial` into `target` one by one; `last` goes last, as the mark that all are there."""
+    """Moves the files of `partial` into `target` one by one and removes `partial`.
+
+    Args:
+        partial: Folder from `partial_folder`, filled with files.
+        target: Path of the final folder; its files of the same names are replaced.
+        last: Name of the file that is moved last, whose presence marks a complete folder.
+    """
     target.mkdir(parents=True, exist_ok=True)
     for path in sorted(partial.iterdir(), key=lambda path: path.name == last):
         path.replace(target / path.name)

@@ -1,4 +1,4 @@
-"""An ECG on paper, true to the millimetre."""
+"""Plots of an ECG on millimetre paper, true to scale."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 MM_PER_S = 25
 MM_PER_MV = 10
-PAPER_DPI = 254  # ten pixels to the millimetre: every line of the grid falls on a pixel
+PAPER_DPI = 254  # ten pixels per millimetre, so every line of the grid falls on a pixel
 LAYOUTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "3x4+1": (("I", "aVR", "V1", "V4"), ("II", "aVL", "V2", "V5"), ("III", "aVF", "V3", "V6"), ("II",)),
     "6x2": (("I", "V1"), ("II", "V2"), ("III", "V3"), ("aVR", "V4"), ("aVL", "V5"), ("aVF", "V6")),
-    "12x1": (),  # one row per given lead
+    "12x1": (),  # one row for each given lead
 }
 
 _MARGIN, _HEADER, _PULSE = 5, 10, 10  # mm
-_MAX_S = 250  # more does not fit the 2^16 pixels of a figure
+_MAX_S = 250  # a longer signal exceeds the 2^16 pixels of a figure
 _MAX_MV = 50
 _PAPER, _FINE, _COARSE, _INK, _FAINT = "#fffdfa", "#f9e0dd", "#eeb6b1", "#14141f", "#8a8a8a"
 
@@ -36,21 +36,33 @@ def plot_ecg(
     title: str | None = None,
     layout: str = "3x4+1",
 ) -> "Figure":
-    """Draws an ECG on paper: 25 mm/s, 10 mm/mV, exact at the figure's resolution.
+    """Draws an ECG on millimetre paper at 25 mm/s and 10 mm/mV, true to scale at the figure's resolution.
 
-    Columns follow each other in time, so the rhythm strip below lies under its beats. The page grows with the
-    signal: nothing is cut off. Missing samples are gaps.
+    The columns of a layout show consecutive parts of the record, so each beat of the rhythm strip lies below the same
+    beat in the rows above. The page grows with the signal, and nothing is cut off. Missing samples are left blank.
 
     Args:
-        signal: In mV, shape (L, T); NaN is missing.
-        sampling_rate: In Hz.
-        leads: Name of each row of `signal`.
-        title: Printed at the top left.
-        layout: "3x4+1" (with lead II as rhythm strip), "6x2", or "12x1": one row for each of `leads`.
+        signal: Signal in mV, shape (L, T); NaN marks a missing sample.
+        sampling_rate: Sampling rate, in Hz.
+        leads: Lead name of each row of `signal`.
+        title: Text at the top left of the page; None for no title.
+        layout: "3x4+1" (with lead II as rhythm strip), "6x2", or "12x1" (one row for each of `leads`).
+
+    Returns:
+        The figure, for `ecg_hf.output.figures.save_figure` or its own `savefig`.
 
     Raises:
-        ValueError: If the arguments do not fit each other, if a lead has no place in the layout, or if the page would
-            be absurd: more than 50 mV, or longer than a figure can be.
+        ImportError: If matplotlib is not installed.
+        ValueError: If the arguments do not fit each other, if a lead has no place in the layout, or if the signal does
+            not fit a page: more than 50 mV or 250 s.
+
+    Example:
+        >>> import ecg_hf
+        >>> from ecg_hf.signals.ecg_plot import plot_ecg
+        >>> row = next(iter(ecg_hf.load_corpus("synthetic", split="test", streaming=True, num_records=20)))
+        >>> figure = plot_ecg(ecg_hf.row_to_signal(row), row["sampling_rate"], row["leads"], title=row["record_id"])
+        >>> print(figure.get_size_inches() * 25.4)  # width and height of the page, in mm
+        [270. 135.]
 
     Source:
         Kligfield et al. 2007, recommendations for the standardization of the electrocardiogram.
@@ -85,11 +97,11 @@ def _check_ecg(signal: NDArray[np.floating], sampling_rate: float, leads: Sequen
             "transpose it or name its leads"
         )
     if len(set(leads)) != len(leads):
-        raise ValueError(f"expected every lead once, got {list(leads)}; drop the double")
+        raise ValueError(f"expected every lead once, got {list(leads)}; drop the repeated ones")
     places = {lead for row in LAYOUTS[layout] for lead in row}
-    homeless = [lead for lead in leads if places and lead not in places]
-    if homeless:
-        raise ValueError(f"layout {layout!r} has no place for lead {homeless[0]!r}; draw it with layout='12x1'")
+    unplaced = [lead for lead in leads if places and lead not in places]
+    if unplaced:
+        raise ValueError(f"layout {layout!r} has no place for lead {unplaced[0]!r}; draw it with layout='12x1'")
     if not 0 < sampling_rate < np.inf:
         raise ValueError(f"sampling_rate must be above 0 Hz, got {sampling_rate}; read it from the record's header")
     largest = np.max(np.abs(signal), initial=0, where=~np.isnan(signal))
@@ -102,12 +114,12 @@ def _check_ecg(signal: NDArray[np.floating], sampling_rate: float, leads: Sequen
 
 class _Trace(NamedTuple):
     lead: str
-    first: int  # sample of the record with which the piece begins
+    first: int  # index in the record of the first sample
     y: NDArray[np.floating] | None  # in mm; None if the lead was not recorded
 
 
 def _row_traces(row: Sequence[str], millimetres: Mapping[str, NDArray[np.floating]], num_samples: int) -> list[_Trace]:
-    """Cuts the time of the record into a piece for each lead of a row."""
+    """Cuts the record into consecutive pieces, one for each lead of a row."""
     cuts = [round(num_samples * column / len(row)) for column in range(len(row) + 1)]
     return [
         _Trace(lead, first, millimetres[lead][first:last] if lead in millimetres else None)
@@ -116,13 +128,13 @@ def _row_traces(row: Sequence[str], millimetres: Mapping[str, NDArray[np.floatin
 
 
 def _row_height(traces: list[_Trace]) -> tuple[float, float]:
-    """Space above and below a row's 0 mV, in whole squares of 5 mm, with room for the names."""
+    """Computes the space above and below 0 mV of a row, in mm, as whole 5 mm squares with room for the lead names."""
     values = np.concatenate([np.zeros(1), *(trace.y for trace in traces if trace.y is not None)])
     return 5 * np.ceil((max(MM_PER_MV, np.nanmax(values)) + 5) / 5), 5 * np.ceil((2 - np.nanmin(values)) / 5)
 
 
 def _paper(figure: "Figure", width: float, height: float) -> "Axes":
-    """An axes that fills the page and whose unit is the millimetre."""
+    """Adds axes that fill the page, in units of 1 mm, and draws the grid."""
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height), facecolor=_PAPER)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
@@ -133,7 +145,7 @@ def _paper(figure: "Figure", width: float, height: float) -> "Axes":
 
 
 def _draw_row(axes: "Axes", traces: list[_Trace], zero: float, step: float) -> None:
-    """Calibration pulse, then the leads of a row one after the other; a sample takes `step` mm."""
+    """Draws the calibration pulse and the leads of a row from left to right; a sample takes `step` mm."""
     pulse = np.array([[0, 0], [2, 0], [2, MM_PER_MV], [7, MM_PER_MV], [7, 0], [9, 0]]).T
     axes.plot(_MARGIN + pulse[0], zero + pulse[1], color=_INK, linewidth=0.8, gid="pulse")
     for lead, first, y in traces:
@@ -149,7 +161,7 @@ def _draw_row(axes: "Axes", traces: list[_Trace], zero: float, step: float) -> N
 
 
 def _name_lead(axes: "Axes", name: str, start: float, zero: float, beginning: NDArray[np.floating]) -> None:
-    """Writes the name just above the part of the trace that it stands over."""
+    """Writes the name of a lead just above the part of the trace that lies below the name."""
     from matplotlib.patheffects import withStroke
 
     above = max(np.max(beginning, initial=0, where=~np.isnan(beginning)) + 1, 3)

@@ -1,4 +1,4 @@
-"""The executable input contract of a model: it turns an ECG into exactly what the weights were trained on."""
+"""The feature extractor, a model's input contract: it turns an ECG into the input that the model was trained on."""
 
 import copy
 import inspect
@@ -15,7 +15,8 @@ from ecg_hf.signals.record import LEADS, derive_limb_leads
 from ecg_hf.signals.resampling import bridge, resample, resample_gaps, resampled_length
 from ecg_hf.signals.row import row_to_signal
 
-# mV, in the order of LEADS, raw PTB-XL; published elsewhere in the order I, II, V1-V6, III, aVR, aVL, aVF
+# Statistics of the raw signals of PTB-XL in mV, in the order of LEADS. Other publications list these numbers in the
+# order I, II, V1-V6, III, aVR, aVL, aVF.
 PTBXL_MEAN = (
     *(-0.00184586, -0.00130277, 0.00054329, 0.00155546, -0.00114379, -0.00035649),
     *(0.00017031, -0.00091313, -0.00148835, -0.00174687, -0.00077071, -0.00207407),
@@ -24,8 +25,8 @@ PTBXL_STD = (
     *(0.16401004, 0.1647168, 0.17128962, 0.14030828, 0.14606956, 0.14656108),
     *(0.23374124, 0.33767231, 0.33362807, 0.30583013, 0.2731171, 0.27554379),
 )
-CONTRACT_VERSION = 1  # to be raised when the same fields come to mean another input
-MIN_STD = 0.001  # mV; a lead flatter than the usual resolution of 1 uV is not blown up
+CONTRACT_VERSION = 1  # increase it when the same fields produce a different input
+MIN_STD = 0.001  # mV, the usual resolution; noise of a lead that is flatter than this is not amplified to unit variance
 
 _CHOICES = {
     "normalization": ("none", "record", "corpus"),
@@ -35,31 +36,50 @@ _CHOICES = {
 
 
 class EcgFeatureExtractor(SequenceFeatureExtractor):
-    """What an ECG must become before a model sees it; saved beside the weights as preprocessor_config.json.
+    """Preprocessing of an ECG for a model, saved beside the weights as preprocessor_config.json.
 
-    In this order: leads are arranged by name, missing leads and samples are treated, the signal is resampled, then
-    normalised. Whatever the contract does not foresee is refused with the remedy; nothing is guessed.
+    The steps are, in this order: leads are arranged by name, missing leads and samples are treated, the signal is
+    resampled, and the signal is normalised. Input for which no treatment was chosen is refused with an error that
+    states the remedy; nothing is guessed.
 
     Args:
-        sampling_rate: Of the model's input, Hz.
-        leads: Of the model's input, in its order, out of `LEADS`.
+        sampling_rate: Sampling rate of the model's input, in Hz.
+        leads: Leads of the model's input in their order, out of `LEADS`.
         num_samples: Length of the crops that the model was trained on, at `sampling_rate`; a shorter signal is
-            refused. None if any length will do.
-        normalization: "none": mV. "record": each lead of a record has mean 0 and standard deviation 1 over the samples
-            that it has (the divisor is at least `MIN_STD`). "corpus": `mean` and `std` of a corpus for every record.
-        mean: Per lead, mV, in the order of `leads`, such as `PTBXL_MEAN`; only with normalization "corpus".
-        std: Likewise, such as `PTBXL_STD`.
-        missing_leads: "refuse"; "derive": limb leads follow from two others by Einthoven's and Goldberger's laws, other
-            leads are refused; "zero": 0 after normalisation, and a `lead_mask` says so.
-        missing_samples: What becomes of NaN: "refuse"; "interpolate": a straight line from the sample before to the
-            sample after, the edges held; "zero": 0 after normalisation (interpolated until then, lest the filter ring).
-            A lead of nothing but NaN is a missing lead.
-        kwargs: What a saved contract states besides: `unit` "mV", `contract_version`, the names of classes.
+            refused. None if any length is accepted.
+        normalization: "none": the signal stays in mV. "record": each lead of a record gets mean 0 and standard
+            deviation 1 over its present samples (the divisor is at least `MIN_STD`). "corpus": each lead is shifted by
+            its `mean` and divided by its `std`, the same for all records.
+        mean: Mean of each lead in mV, in the order of `leads`, such as `PTBXL_MEAN`; only for normalization "corpus".
+        std: Standard deviation of each lead in mV, likewise, such as `PTBXL_STD`.
+        missing_leads: Treatment of missing leads. "refuse": an error. "derive": limb leads are computed from two others
+            by Einthoven's and Goldberger's laws; other leads are refused. "zero": a missing lead is 0 after
+            normalisation, and the features include a `lead_mask`.
+        missing_samples: Treatment of NaN. "refuse": an error. "interpolate": linear interpolation, and the nearest
+            sample at the edges. "zero": 0 after normalisation (and interpolated before, to keep the filter from
+            ringing). A lead that consists of NaN only is a missing lead.
+        kwargs: Constants in a saved configuration, which must have their present values: `unit` "mV",
+            `contract_version` and `feature_extractor_type`; also `processor_class`.
 
     Raises:
         TypeError: If a key is unknown.
-        ValueError: If a value is not one of those above, or the contract is of another version.
+        ValueError: If a value is not one of those above, or the saved configuration is of another version.
         EcgLeadError: If `leads` are not standard leads, each once.
+
+    Example:
+        >>> import ecg_hf
+        >>> row = next(iter(ecg_hf.load_corpus("synthetic", split="test", streaming=True, num_records=20)))
+        >>> signal = ecg_hf.row_to_signal(row)  # in mV
+        >>> extractor = ecg_hf.EcgFeatureExtractor(sampling_rate=240, normalization="record", missing_leads="derive")
+        >>> extractor(signal, sampling_rate=500)["signal"].shape
+        (1, 12, 2400)
+        >>> leads = ["I", "II", "V1", "V2", "V3", "V4", "V5", "V6"]
+        >>> extractor(signal[[0, 1, 6, 7, 8, 9, 10, 11]], sampling_rate=500, leads=leads)["signal"].shape
+        (1, 12, 2400)
+        >>> extractor(signal)
+        Traceback (most recent call last):
+            ...
+        ValueError: sampling_rate is None; give the rate at which the signal was recorded, in Hz, such as 500
     """
 
     model_input_names: ClassVar[list[str]] = ["signal"]
@@ -81,7 +101,7 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
             if key not in self._facts():
                 raise TypeError(f"{type(self).__name__} has no field {key!r}; its fields are {self._fields()}")
             if value != self._facts()[key]:
-                raise ValueError(f"{key} must be {self._facts()[key]!r}, got {value!r}; update ecg_hf or the contract")
+                raise ValueError(f"{key} must be {self._facts()[key]!r}, got {value!r}; update ecg_hf or correct it")
         super().__init__(len(leads), cast(Any, check_rate(sampling_rate)), 0.0, processor_class=processor_class)
         self.leads = list(check_leads(leads))
         self.num_samples = num_samples
@@ -122,7 +142,7 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
                 raise ValueError(f"mean must be finite and std finite and above 0, got {statistics}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Gives the contract as it is saved."""
+        """Returns the fields and constants that are saved in preprocessor_config.json."""
         return {field: copy.deepcopy(getattr(self, field)) for field in self._fields()} | self._facts()
 
     def __call__(
@@ -134,25 +154,26 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
         unit: str | None = None,
         return_tensors: str | None = None,
     ) -> BatchFeature:
-        """Applies the contract to signals.
+        """Computes the features of one or several signals.
 
         Args:
-            signal: One of shape (L, T), several of shape (B, L, T), or a list of equally long ones; NaN is missing.
-            sampling_rate: That the signal was recorded at, Hz. Has to be given.
-            leads: The names of its leads, in its order.
-            unit: "mV", "uV" or "V"; mV if it is None and the signal is not made of whole numbers.
-            return_tensors: "pt" for torch tensors; arrays if None.
+            signal: One signal of shape (L, T), several of shape (B, L, T), or a list of signals of equal length; NaN
+                marks a missing sample.
+            sampling_rate: Sampling rate of `signal`, in Hz; required.
+            leads: Names of the leads of `signal`, in the order of its rows.
+            unit: Unit of `signal`, such as "mV" or "uV"; None means mV and is refused for signals of whole numbers.
+            return_tensors: "pt" for torch tensors; None for numpy arrays.
 
         Returns:
-            `signal`, shape (B, L, T), float32, and with missing_leads "zero" `lead_mask`, shape (B, L), True where the
-            record has the lead. Signals are not cropped: T is the whole length at the contract's sampling rate.
+            `signal`, shape (B, L, T), float32, with T the whole length at the extractor's sampling rate: signals are
+            not cropped. With missing_leads "zero" also `lead_mask`, shape (B, L), True where the record has the lead.
 
         Raises:
-            TypeError: If the signal's or the rate's type is not a number's, or whole numbers come without a unit.
-            ValueError: If the rate is absent or implausible, or the shape is wrong or too short.
-            EcgUnitsError: If the unit is unknown or the amplitude implausible for it.
-            EcgLeadError: If leads are unknown, repeated, or missing where the contract does not foresee it.
-            EcgIntegrityError: If samples are infinite, or missing where the contract does not foresee it.
+            TypeError: If the samples or the rate are not real numbers, or `leads` is a string.
+            ValueError: If the rate is absent or implausible, or the signal is too short or of the wrong shape.
+            EcgUnitsError: If the unit is unknown, or absent for whole numbers, or the amplitude is implausible.
+            EcgLeadError: If leads are unknown, repeated, not as many as the rows, or missing and not treated.
+            EcgIntegrityError: If samples are infinite, or missing and not treated.
         """
         rate, names = check_rate(sampling_rate), check_leads(leads)
         batch = to_millivolts(as_batch(signal, len(names)), unit)
@@ -171,17 +192,19 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
         return BatchFeature(features, tensor_type=return_tensors)
 
     def process_row(self, row: Mapping[str, Any]) -> NDArray[np.float32]:
-        """Applies the contract to a row of a corpus, of any length and amplitude, for its gain is known.
+        """Computes the features of a row of a corpus, without checks of its length and of its amplitude.
+
+        The row states its gain, so its unit needs no check.
 
         Args:
-            row: Of the schema that all corpora share.
+            row: Row of a corpus, with the fields of `row_features`.
 
         Returns:
-            Shape (L, T), float32, at the contract's sampling rate.
+            The features, shape (L, T), float32, at the extractor's sampling rate.
 
         Raises:
-            EcgLeadError: If leads are missing where the contract does not foresee it.
-            EcgIntegrityError: If samples are missing where the contract does not foresee it.
+            EcgLeadError: If leads are missing and not treated.
+            EcgIntegrityError: If samples are missing and not treated.
         """
         rate = check_rate(row["sampling_rate"])
         return self._prepare(row_to_signal(row), rate, check_leads(row["leads"]))[0]
@@ -189,7 +212,7 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
     def _prepare(
         self, signal: NDArray[np.float32], rate: float, names: Sequence[str]
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Gives the features of one record in mV, shape (L, T), and which leads it has, shape (L,)."""
+        """Computes the features of a record in mV, shape (L, T), and the mask of its present leads, shape (L,)."""
         signal, present = self._arrange(signal, names)
         gaps = self._find_gaps(signal)
         signal = resample(bridge(signal, gaps), rate, self.sampling_rate)
@@ -211,7 +234,7 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
         if absent and (self.missing_leads != "zero" or len(absent) == len(self.leads)):
             raise EcgLeadError(
                 f"expected the leads {self.leads}, got {list(rows)} and no sample of {absent}; record them, or use "
-                "weights whose contract has missing_leads 'derive' (limb leads) or 'zero'"
+                "a model whose feature extractor has missing_leads 'derive' (limb leads) or 'zero'"
             )
         arranged = np.stack([rows.get(lead, np.zeros_like(signal[0])) for lead in self.leads])
         return arranged, np.array([lead in rows for lead in self.leads])
@@ -222,19 +245,19 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
             counts = {lead: int(count) for lead, count in zip(self.leads, gaps.sum(axis=1), strict=True) if count}
             raise EcgIntegrityError(
                 f"expected no missing sample, got NaN in {counts} of {signal.shape[1]} samples a lead; use another "
-                "part of the record, or a contract with missing_samples 'interpolate' or 'zero'"
+                "part of the record, or a feature extractor with missing_samples 'interpolate' or 'zero'"
             )
         return gaps
 
     def normalise(self, signal: NDArray[np.float32], gaps: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Does the contract's last step alone, for signals of its leads and at its rate.
+        """Normalises signals that already have the extractor's leads and sampling rate, the last step of extraction.
 
         Args:
-            signal: Of one record or several, in mV, shape (..., L, T).
-            gaps: Which samples are filled in, and say nothing of the record, shape (..., L, T).
+            signal: Signal of one or several records, in mV, shape (..., L, T).
+            gaps: True for samples that are filled in and do not count in statistics, shape (..., L, T).
 
         Returns:
-            Shape (..., L, T).
+            The normalised signal, shape (..., L, T).
         """
         if self.normalization == "none":
             return signal
@@ -243,7 +266,7 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
             centred: NDArray[np.float32] = signal - mean
             centred /= std
             return centred
-        # a few samples may resample to gaps alone, which have no statistics but those of their bridges
+        # a lead of few samples may resample to gaps only; its statistics are then those of the interpolated samples
         kept = ~gaps | gaps.all(axis=-1, keepdims=True)
         mean = signal.mean(axis=-1, keepdims=True, where=kept, dtype=np.float64)
         std = signal.std(axis=-1, keepdims=True, where=kept, dtype=np.float64)

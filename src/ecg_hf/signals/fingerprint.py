@@ -1,4 +1,4 @@
-"""Fingerprints of waveforms, which copies of a recording share however they are stored."""
+"""Fingerprints of waveforms, which recognise copies of a recording even if they are stored differently."""
 
 import struct
 from collections.abc import Sequence
@@ -14,25 +14,31 @@ from ecg_hf.signals.resampling import bridge, resample
 
 Floats = NDArray[np.float64]
 
-RATE, STORED_RATE = 100, 50  # Hz, of the computation and of the samples that a fingerprint keeps
-FINE_S, COARSE_S = 0.02, 0.15  # widths of the two Gaussians between which the band lies, about 1 to 10 Hz
-EDGE_S = 0.5  # beyond the reach of the band's filter, and so no part of a fingerprint
-HALF_S = 1.5  # of the window around a mark
-NUM_FEATURES, STEP = 24, 0.04  # of a window, and what one unit of them stands for
+RATE, STORED_RATE = 100, 50  # Hz; rate of the computation, and of the samples in a fingerprint
+FINE_S, COARSE_S = 0.02, 0.15  # widths of two Gaussians, whose difference passes about 1 to 10 Hz
+EDGE_S = 0.5  # left out at both edges; longer than the reach of the band-pass filter
+HALF_S = 1.5  # half the length of the window around a mark
+NUM_FEATURES, STEP = 24, 0.04  # features per window, and the value of one unit of a feature
 MIN_S = 2 * (EDGE_S + HALF_S) + 0.2
-MIN_OVERLAP_S = 4.8  # unless both are shorter
-FLAT = 0.02  # mV, below which a lead shows nothing
+MIN_OVERLAP_S = 4.8  # two recordings may share less if both are shorter
+FLAT = 0.02  # mV; a lead with less amplitude counts as flat
 MAGIC = b"ECG1"
 
 HEAD = struct.Struct("<4s2II")
 _OFFSETS = np.arange(-HALF_S * RATE, HALF_S * RATE + 1, 4)
-# RandomState's stream is frozen, so that all machines and versions of numpy draw the same
+# the stream of RandomState is frozen: all machines and versions of numpy draw the same numbers
 _PROJECTION: Floats = np.random.RandomState(0).standard_normal((len(_OFFSETS), NUM_FEATURES))
 _PROJECTION /= np.linalg.norm(_PROJECTION, axis=0) / np.sqrt(len(_OFFSETS))
 
 
 class Lead(NamedTuple):
-    """What a fingerprint says of a lead: times in 0.1 ms (M,), features (M, 24) and samples (T,); none if flat."""
+    """Content of a fingerprint for one lead; a flat lead has no marks and only zeros as samples.
+
+    Args:
+        times: Times of the marks, in 0.1 ms, shape (M,).
+        features: Features of the window around each mark, in steps of `STEP`, shape (M, 24).
+        samples: Samples of the filtered and squashed lead at `STORED_RATE`, in 1/127, shape (T,).
+    """
 
     times: NDArray[np.int32]
     features: NDArray[np.int8]
@@ -40,24 +46,40 @@ class Lead(NamedTuple):
 
 
 def fingerprint(signal: NDArray[np.floating], leads: Sequence[str], sampling_rate: float) -> bytes | None:
-    """Reduces a recording to about 130 bytes per second that a copy of it shares, whatever was done to store it.
+    """Computes the fingerprint of a recording, about 130 bytes per second that are nearly the same for all its copies.
 
-    What is kept are leads I and II, from 1 to 10 Hz, on a scale of their own, and 24 numbers about the 3 s around each
-    beat. Sampling rate, rounding, gain, baseline and padding with a constant leave it almost as it was; an inverted or
-    exchanged lead does not.
+    A fingerprint holds leads I and II from 1 to 10 Hz, on a scale of their own, and 24 features of the 3 s around each
+    beat. Another sampling rate, rounding, gain, baseline or constant padding hardly changes it; inverting or exchanging
+    leads does.
 
     Args:
-        signal: In mV, shape (L, T); NaN marks a missing sample.
-        leads: Standard names, one per row; I and II are derived if two other limb leads are there.
-        sampling_rate: In Hz.
+        signal: Signal in mV, shape (L, T); NaN marks a missing sample.
+        leads: Standard names, one per row of `signal`; I and II are derived if any two limb leads are present.
+        sampling_rate: Sampling rate, in Hz.
 
     Returns:
-        The fingerprint; None if there is no limb lead, or too little of a signal: less than 4.2 s, or flat, or gaps.
+        The fingerprint; None if neither I nor II is present or can be derived, or if both are flat, mostly missing, or
+        shorter than 4.2 s without constant padding.
 
     Raises:
-        EcgFormatError: If the shapes disagree.
-        EcgLeadError: If a limb lead is given twice.
+        EcgFormatError: If `signal` has not one row for each of `leads`.
+        EcgLeadError: If two or more limb leads are present and a lead is repeated.
         ValueError: If the sampling rate is below 40 Hz.
+
+    Example:
+        >>> import numpy as np
+        >>> from ecg_hf import LEADS
+        >>> from ecg_hf.signals.fingerprint import fingerprint, similarity
+        >>> from ecg_hf.signals.simulation import Episode, simulate
+        >>> from ecg_hf.signals.simulated_heart import draw_heart
+        >>> rng = np.random.default_rng(0)
+        >>> heart = draw_heart(rng)
+        >>> first, second = (simulate(heart, Episode(), rng) for _ in range(2))  # two ECGs of one patient
+        >>> copy = np.round(2 * first[:, ::2], 2)  # at 250 Hz, with another gain, in steps of 0.01 mV
+        >>> round(similarity(fingerprint(first, LEADS, 500), fingerprint(copy, LEADS, 250)), 3)
+        1.0
+        >>> similarity(fingerprint(first, LEADS, 500), fingerprint(second, LEADS, 500)) < 0.5
+        True
     """
     if signal.ndim != 2 or len(signal) != len(leads):
         raise EcgFormatError(f"expected one row for each of {len(leads)} leads, got shape {signal.shape}; transpose it")
@@ -77,7 +99,7 @@ def fingerprint(signal: NDArray[np.floating], leads: Sequence[str], sampling_rat
 
 
 def _first_leads(signal: NDArray[np.floating], leads: Sequence[str]) -> Floats:
-    """Leads I and II, shape (2, T); a lead that is not there and cannot be derived is zero."""
+    """Returns leads I and II, shape (2, T); a lead that is absent and cannot be derived is zero."""
     if sum(lead in LEADS[:6] for lead in leads) > 1:
         return derive_limb_leads(signal, leads)[:2].astype(np.float64)
     rows = np.zeros((2, signal.shape[1]))
@@ -88,7 +110,7 @@ def _first_leads(signal: NDArray[np.floating], leads: Sequence[str]) -> Floats:
 
 
 def _present(row: Floats, sampling_rate: float) -> Floats:
-    """A lead at 100 Hz without gaps; zero if it is mostly gaps."""
+    """Resamples a lead to 100 Hz and fills its gaps; a lead that is mostly gaps becomes zero."""
     gaps = ~np.isfinite(row)
     if gaps.mean() > 0.5:
         row, gaps = np.zeros_like(row), np.zeros_like(gaps)
@@ -98,7 +120,7 @@ def _present(row: Floats, sampling_rate: float) -> Floats:
 
 
 def _trim(rows: Sequence[Floats]) -> tuple[int, int]:
-    """Leaves out what is constant at the edges of both leads for 0.25 s or more."""
+    """Returns the range of samples without the edges in which both leads are constant for 0.25 s or more."""
     edges: list[list[int]] = [[], []]
     for row in rows:
         tolerance = 0.002 * np.subtract(*np.percentile(row, [99, 1]))
@@ -123,13 +145,13 @@ def _reduce(row: Floats) -> Lead:
 
 
 def _squash(row: Floats) -> Floats:
-    """Puts samples on a scale of their own, bent so that an artefact does not drown all that is small."""
+    """Scales samples by their 75th percentile and compresses large ones, so that an artefact does not dominate."""
     usual = float(np.percentile(np.abs(row), 75))
     return row / np.maximum(np.abs(row) + 2 * usual, 1e-9)
 
 
 def _marks(row: Floats) -> Floats:
-    """The tops of the power, to a fraction of a sample, and the middle."""
+    """Returns the peaks of the power, to a fraction of a sample, followed by the middle of the lead."""
     power = gaussian_filter1d(row**2, 0.06 * RATE, mode="nearest")
     tops = np.flatnonzero(power == maximum_filter1d(power, RATE // 2 + 1, mode="nearest"))
     reach = round(HALF_S * RATE) + 2
@@ -148,10 +170,16 @@ def _features(row: Floats, marks: Floats) -> NDArray[np.int8]:
 
 
 def unpack(data: bytes) -> list[Lead]:
-    """Takes a fingerprint apart: leads I and II.
+    """Reads leads I and II from a fingerprint.
+
+    Args:
+        data: A fingerprint from `fingerprint`.
+
+    Returns:
+        The content for lead I and for lead II.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If `data` is not a complete fingerprint.
     """
     if len(data) < HEAD.size or not data.startswith(MAGIC):
         raise ValueError(f"expected a fingerprint, got {data[:8]!r}; make it with fingerprint")
@@ -169,19 +197,20 @@ def unpack(data: bytes) -> list[Lead]:
 
 
 def similarity(first: bytes, second: bytes, offset: float = 0.0) -> float:
-    """Compares two fingerprints at one offset.
+    """Compares two fingerprints at a given offset.
 
     Args:
-        first: A fingerprint.
-        second: Another.
-        offset: Where in the first the second begins, s.
+        first: Fingerprint of the first recording.
+        second: Fingerprint of the second recording.
+        offset: Time in the first recording at which the second one begins, in s.
 
     Returns:
-        The correlation over what both cover, from -1 to 1, of the lead that is less alike; 0 if there is no lead
-        of which they share 4.8 s, or 95 % of both where both are shorter.
+        The correlation of lead I or II over the common samples, whichever is lower, from -1 to 1. A lead that is flat
+        in either recording is left out, and so is one whose overlap is shorter than both 4.8 s and 95 % of the longer
+        recording; 0 if both leads are left out.
     """
     shift = offset * STORED_RATE
-    margin = 2 if shift % 1 else 0  # that interpolation takes on either side
+    margin = 2 if shift % 1 else 0  # samples that the interpolation needs on either side
     start = max(0, int(np.ceil(shift)) + margin)
     scores = []
     for one, other in zip(unpack(first), unpack(second), strict=True):
@@ -196,7 +225,7 @@ def similarity(first: bytes, second: bytes, offset: float = 0.0) -> float:
 
 
 def _shifted(samples: Floats, start: float, length: int) -> Floats:
-    """Samples from a fractional index on, by Keys' cubic interpolation."""
+    """Returns `length` samples from a fractional index on, by Keys' cubic interpolation."""
     whole = int(np.floor(start))
     part = start - whole
     if part == 0:
@@ -213,6 +242,6 @@ def _shifted(samples: Floats, start: float, length: int) -> Floats:
 
 
 def _linear(samples: NDArray[np.int8]) -> Floats:
-    share = samples.astype(np.float64) / 128
-    linear: Floats = share / (1 - np.abs(share))
+    squashed = samples.astype(np.float64) / 128
+    linear: Floats = squashed / (1 - np.abs(squashed))
     return linear

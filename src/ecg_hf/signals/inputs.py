@@ -1,4 +1,4 @@
-"""What a caller hands over as an ECG: its rate, lead names, shape, unit and amplitude, checked before use."""
+"""Checks of a caller's ECG before use: sampling rate, lead names, shape, unit and amplitude."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,23 +11,23 @@ from ecg_hf.signals.record import lead_names
 from ecg_hf.signals.units import gain_per_millivolt
 
 SAMPLING_RATES = (20.0, 50_000.0)  # Hz
-# mV, of the median distance from a lead's median; it is 0.011 to 0.42 in 1,193 records of PTB-XL, LUDB, PTB, Chapman
-# and the 2021 Challenge, so that each of them is refused when its unit is wrong by a factor of 1,000 either way
+# Median distance of the samples from their lead's median, in mV. It is 0.011 to 0.42 in 1,193 records of PTB-XL, LUDB,
+# PTB, Chapman and the 2021 Challenge, so each of them is refused if its unit is wrong by a factor of 1,000 either way.
 PLAUSIBLE_AMPLITUDE = (0.002, 5.0)
 
 
 def check_rate(rate: Any) -> float:
-    """Gives a sampling rate in Hz, which must be there, a number, and one that an ECG may have.
+    """Checks that a sampling rate is present, a number, and plausible for an ECG.
 
     Args:
-        rate: What the caller gave, Hz.
+        rate: Sampling rate as given by the caller, in Hz.
 
     Returns:
-        The same.
+        The same rate, as a float.
 
     Raises:
-        TypeError: If it is not a number.
-        ValueError: If it is absent or outside `SAMPLING_RATES`.
+        TypeError: If the rate is not a number.
+        ValueError: If the rate is None or outside `SAMPLING_RATES`.
     """
     if rate is None:
         raise ValueError(f"sampling_rate is {rate}; give the rate at which the signal was recorded, in Hz, such as 500")
@@ -42,13 +42,13 @@ def check_rate(rate: Any) -> float:
 
 
 def check_leads(leads: Sequence[str]) -> tuple[str, ...]:
-    """Gives the standard names of leads (see `lead_names`), refusing one string, which is a sequence of letters.
+    """Converts lead names to standard names (see `lead_names`), and refuses a single string, a sequence of letters.
 
     Args:
-        leads: What the caller gave.
+        leads: Lead names as given by the caller.
 
     Returns:
-        One name per lead, in the same order.
+        One standard name per lead, in the same order.
 
     Raises:
         TypeError: If `leads` is a string.
@@ -60,18 +60,18 @@ def check_leads(leads: Sequence[str]) -> tuple[str, ...]:
 
 
 def as_batch(signal: Any, num_leads: int) -> NDArray[Any]:
-    """Gives signals as one array of real numbers.
+    """Converts one or several signals to an array with a batch axis.
 
     Args:
-        signal: One signal (L, T), several (B, L, T), or a list of (L, T) of equal length.
-        num_leads: How many leads have a name.
+        signal: One signal (L, T), several (B, L, T), or a list of signals (L, T) of equal length.
+        num_leads: Number of leads that the caller named.
 
     Returns:
-        Shape (B, L, T), of the type that came.
+        The signals, shape (B, L, T), in their original type.
 
     Raises:
-        TypeError: If the numbers are not real.
-        ValueError: If the shape is another, time comes before the leads, or there is no sample.
+        TypeError: If the samples are not real numbers.
+        ValueError: If the shape is none of the above, time comes before leads, or there are no samples.
         EcgLeadError: If there are more or fewer leads than names.
     """
     if isinstance(signal, list | tuple):
@@ -100,13 +100,13 @@ def to_millivolts(batch: NDArray[Any], unit: str | None) -> NDArray[np.float32]:
 
     Args:
         batch: Signals of any shape.
-        unit: A unit of voltage; None for mV, which whole numbers are not believed to be.
+        unit: Unit of voltage; None means mV and is accepted only for floating-point signals.
 
     Returns:
-        The same in mV, float32.
+        The signals in mV, float32.
 
     Raises:
-        EcgUnitsError: If the unit is unknown, or is None for whole numbers.
+        EcgUnitsError: If the unit is unknown, or is None for signals of whole numbers.
         EcgIntegrityError: If a sample is infinite.
     """
     if unit is None and batch.dtype.kind != "f":
@@ -124,23 +124,24 @@ def to_millivolts(batch: NDArray[Any], unit: str | None) -> NDArray[np.float32]:
 
 
 def check_amplitude(signal: NDArray[np.float32], unit: str) -> None:
-    """Refuses a signal that is too large or too small for an ECG, or constant: its unit is most likely another.
+    """Checks that a signal is neither constant nor too large or too small for an ECG, as it is if its unit is wrong.
 
     Args:
-        signal: In mV if `unit` is right, shape (L, T); NaN is missing.
-        unit: The unit that it was read as.
+        signal: Signal converted to mV, shape (L, T); NaN marks a missing sample.
+        unit: Unit from which the signal was converted.
 
     Raises:
-        EcgUnitsError: If the amplitude is outside `PLAUSIBLE_AMPLITUDE`; the message names the units that would fit.
+        EcgUnitsError: If all leads are constant, or the amplitude is outside `PLAUSIBLE_AMPLITUDE`; in the second case
+            the message lists the units that would fit.
     """
     some = signal[:, :: max(1, signal.shape[1] // 500)]
     gaps = np.isnan(some)
     median = np.nanmedian if gaps.any() else np.median
     some = some[~gaps.all(axis=1)]
     if not len(some):
-        return  # no lead at all: not a question of units
+        return  # no samples at all, which is not a matter of units
     distances = np.abs(some - median(some, axis=1, keepdims=True))
-    distances = distances[distances > 0]  # zero padding and lost electrodes say nothing about the unit
+    distances = distances[distances > 0]  # zero padding and lost electrodes carry no information about the unit
     if not distances.size:
         raise EcgUnitsError(f"expected an ECG, got {len(signal)} constant leads; check the electrodes or the decoder")
     amplitude = float(np.median(distances))
@@ -151,6 +152,6 @@ def check_amplitude(signal: NDArray[np.float32], unit: str) -> None:
     fitting = [name for name in ("mV", "uV", "V") if low <= raw / gain_per_millivolt("1", name) <= high]
     remedy = f"it looks like {' or '.join(fitting)}, so give that unit, or " if fitting else ""
     raise EcgUnitsError(
-        f"expected leads that stray by {low:g} to {high:g} mV from their median, got {amplitude:.3g} mV read as {unit}"
-        f"; {remedy}divide by the gain if these are ADC counts"
+        f"expected samples that deviate by {low:g} to {high:g} mV from their lead's median, got {amplitude:.3g} mV "
+        f"read as {unit}; {remedy}divide by the gain if these are ADC counts"
     )

@@ -1,4 +1,4 @@
-"""Whether a signal looks like an ECG: findings about it, each with the number that gave rise to it."""
+"""Quality flags: findings that make a signal doubtful as an ECG, each with the number that was measured."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -9,18 +9,25 @@ from numpy.typing import NDArray
 from ecg_hf.errors import EcgFormatError
 from ecg_hf.signals.record import LEADS, LIMB_LEADS
 
-# Each limit lies between what real records of five corpora show and what the fault gives; see tests/test_quality.py.
-RANGE_MV = (0.03, 30.0)  # peak to peak in two seconds: a thousandth and a thousandfold of an ECG fall outside
-LIMB_RESIDUAL = 0.05  # of the limb leads' amplitude; rounding and filters give up to 0.02
-HUM_SHARE = 0.2  # of the power from 0.5 to 40 Hz
-NOISE_CORRELATION = 0.2  # of neighbouring samples, below which nothing is left of a waveform
-SPIKE_RATIO, SPIKE_MV = 8.0, 0.5  # of the sharpest point to the median second's, and in itself
-JUMP_MV = 3.0  # between the medians of 0.4 s before and after
-HELD_S, CLIPS = 0.2, 3  # one long stay at an extreme, or so many short ones
+# Each limit lies between the values of real records of five corpora and those of the fault; see
+# tests/signals/test_quality.py.
+RANGE_MV = (0.03, 30.0)  # peak to peak in two seconds; excludes an ECG whose unit is wrong by a factor of 1,000
+LIMB_RESIDUAL = 0.05  # relative to the limb leads' amplitude; rounding and filters cause up to 0.02
+HUM_SHARE = 0.2  # relative to the power from 0.5 to 40 Hz
+NOISE_CORRELATION = 0.2  # correlation of neighbouring samples, below which no waveform is left
+SPIKE_RATIO, SPIKE_MV = 8.0, 0.5  # sharpest point, relative to that of the median second and absolute
+JUMP_MV = 3.0  # difference between the medians of the 0.4 s before and after a point
+HELD_S, CLIPS = 0.2, 3  # one stay at an extreme that is this long, or this many short ones
 
 
 class QualityFlag(NamedTuple):
-    """One finding: its kind, the lead it is about (None: the limb leads together), and the measured number."""
+    """One finding about a signal.
+
+    Args:
+        kind: Kind of the finding, see `quality_flags`.
+        lead: Name of the affected lead; None if the finding concerns all limb leads together.
+        value: Measured number, in the unit of its kind.
+    """
 
     kind: str
     lead: str | None
@@ -28,24 +35,45 @@ class QualityFlag(NamedTuple):
 
 
 def quality_flags(signal: NDArray[Any], leads: Sequence[str], sampling_rate: float) -> tuple[QualityFlag, ...]:
-    """Looks for what makes a signal doubtful. Flags are findings, not verdicts: an ECG may be worth keeping with any.
+    """Finds properties that make a signal doubtful as an ECG.
 
-    Kinds, with their numbers: "missing" (share of samples that are NaN or infinite), "flat" (seconds without change),
-    "saturated" (stays at the lead's extreme, or the seconds of a long one), "suspect_units" (mV, peak to peak), "hum"
-    (share of power at 50 or 60 Hz), "noise" (correlation of neighbouring samples), "spike" (mV), "jump" (mV) and
-    "limb_leads" (share of amplitude that contradicts Einthoven and Goldberger: a swapped, inverted or rescaled limb
-    lead; swapped electrodes obey both laws and do not show).
+    Flags are findings, not verdicts: an ECG with any of them may be worth keeping. The kinds and their values are:
+
+    - "missing": fraction of samples that are NaN or infinite.
+    - "flat": seconds without change.
+    - "saturated": number of stays at the lead's minimum or maximum, or the duration of a long one in seconds.
+    - "suspect_units": median peak-to-peak amplitude of two seconds, in mV.
+    - "hum": power at 50 or 60 Hz, relative to that from 0.5 to 40 Hz.
+    - "noise": correlation of neighbouring samples.
+    - "spike": distance of the sharpest point from the mean of its neighbours, in mV.
+    - "jump": largest difference between the medians of the 0.4 s before and after a point, in mV.
+    - "limb_leads": fraction of the amplitude that violates Einthoven's and Goldberger's laws, as a swapped, inverted or
+      rescaled limb lead does. Swapped electrodes obey both laws and are not found.
 
     Args:
-        signal: In mV, shape (L, T); NaN where missing.
-        leads: Standard names, one per row.
-        sampling_rate: In Hz.
+        signal: Signal in mV, shape (L, T); NaN marks a missing sample.
+        leads: Standard names, one per row of `signal`.
+        sampling_rate: Sampling rate, in Hz.
 
     Returns:
-        The flags, lead by lead, then that of the limb leads; empty if there is nothing to say.
+        The flags lead by lead, followed by that of the limb leads; empty if there are no findings.
 
     Raises:
-        EcgFormatError: If the shapes disagree.
+        EcgFormatError: If `signal` has not one row for each of `leads`.
+
+    Example:
+        >>> import numpy as np
+        >>> from ecg_hf import LEADS
+        >>> from ecg_hf.signals.quality import quality_flags
+        >>> from ecg_hf.signals.simulation import Episode, simulate
+        >>> from ecg_hf.signals.simulated_heart import draw_heart
+        >>> rng = np.random.default_rng(0)
+        >>> signal = simulate(draw_heart(rng), Episode(), rng)
+        >>> quality_flags(signal, LEADS, 500)
+        ()
+        >>> signal[6, 1000:2000] = 0  # lead V1 is lost for two seconds
+        >>> quality_flags(signal, LEADS, 500)
+        (QualityFlag(kind='flat', lead='V1', value=2.0),)
     """
     if signal.ndim != 2 or len(signal) != len(leads):
         raise EcgFormatError(f"expected one row for each of {len(leads)} leads, got shape {signal.shape}; transpose it")
@@ -89,7 +117,7 @@ def _windows(row: NDArray[np.float64], size: float) -> NDArray[np.float64]:
 
 
 def _stays(row: NDArray[np.float64], sampling_rate: float) -> tuple[int, float]:
-    """Counts the stays of 8 ms or more at the extreme that has more of them, and gives the longest in s."""
+    """Counts the stays of 8 ms or more at the minimum or maximum, whichever has more, and measures the longest in s."""
     stays = []
     for extreme in (row.min(), row.max()):
         edges = np.flatnonzero(np.diff(np.concatenate([[False], row == extreme, [False]]).astype(np.int8)))
@@ -112,7 +140,7 @@ def _neighbour_correlation(row: NDArray[np.float64]) -> float:
 
 
 def _sharpness(row: NDArray[np.float64], sampling_rate: float) -> tuple[float, float]:
-    """Gives how far the worst sample lies from the mean of its neighbours, and the same in the median second."""
+    """Measures the largest distance of a sample from the mean of its neighbours, over all and in the median second."""
     if len(row) < 3:
         return 0.0, 0.0
     bend = np.abs(row[1:-1] - (row[:-2] + row[2:]) / 2)
@@ -129,7 +157,7 @@ def _jump(row: NDArray[np.float64], sampling_rate: float) -> float:
 
 
 def _limb_residual(signal: NDArray[Any], leads: Sequence[str]) -> float:
-    """Gives the share of the limb leads' amplitude that no I and II explain; 0 if fewer than three are there."""
+    """Computes the fraction of the limb leads' amplitude that no I and II explain; 0 for fewer than three leads."""
     rows = [index for index, lead in enumerate(leads) if lead in LEADS[:6]]
     limb = signal[rows].astype(np.float64)
     limb = limb[:, np.isfinite(limb).all(axis=0)]

@@ -1,4 +1,4 @@
-"""An ECG record: which leads, which unit, which samples are missing, and the names and sums that leads obey."""
+"""The ECG record, with gains, lead names and gaps; the spellings of lead names, and the laws of the limb leads."""
 
 import re
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ from ecg_hf.errors import EcgFormatError, EcgLeadError, EcgUnitsError
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 FRANK_LEADS = ("vx", "vy", "vz")
-MISSING = -32768  # WFDB's own mark of an invalid sample in 16 bits
+MISSING = -32768  # WFDB's marker of an invalid 16-bit sample
 
-# Each limb lead as a sum of I and II: Einthoven's law, III = II - I, and Goldberger's augmented leads.
+# Each limb lead as a weighted sum of I and II: Einthoven's law, III = II - I, and Goldberger's augmented leads.
 LIMB_LEADS = np.array([[1, 0], [0, 1], [-1, 1], [-0.5, -0.5], [1, -0.5], [-0.5, 1]])
 
 _PREFIX = re.compile(r"mdc_ecg_lead_|(?:(?:ecg|lead)[ _]+)+")
@@ -23,19 +23,24 @@ _GAINS = (1e-3, 1e9)  # ADC units per mV: steps from 1 V down to 1 pV
 
 
 def standard_lead(name: str) -> str:
-    """Gives the standard name of one of the twelve leads, whatever its case, prefix or country.
+    """Returns the standard name of one of the twelve leads, whatever its case, prefix or national spelling.
 
-    Only spellings of the same lead are mapped. "-aVR" is another signal, and so is "MLII", whose electrodes sit on the
-    chest: neither is taken for its neighbour.
+    Only spellings of the same lead are mapped. "-aVR" is a different signal, and so is "MLII", whose electrodes are on
+    the chest: both are refused instead of being mapped to aVR and II.
 
     Args:
-        name: As a device or file wrote it: "avf", "DII", "Lead I", "ECG V1", "MDC_ECG_LEAD_AVR".
+        name: Name as written by a device or file, such as "avf", "DII", "Lead I", "ECG V1" or "MDC_ECG_LEAD_AVR".
 
     Returns:
         A name in `LEADS`.
 
     Raises:
-        EcgLeadError: If it is none of the twelve.
+        EcgLeadError: If `name` is not a spelling of one of the twelve leads.
+
+    Example:
+        >>> from ecg_hf.signals.record import standard_lead
+        >>> [standard_lead(name) for name in ("avf", "DII", "Lead I", "MDC_ECG_LEAD_AVR")]
+        ['aVF', 'II', 'I', 'aVR']
     """
     text = name.strip().lower()
     prefix = _PREFIX.match(text)
@@ -48,16 +53,16 @@ def standard_lead(name: str) -> str:
 
 
 def lead_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Gives the names under which a record keeps its leads: the standard ones, and Frank's vx, vy and vz.
+    """Returns the names that a record uses for its leads: the standard names, and Frank's vx, vy and vz.
 
     Args:
-        names: As a file wrote them, in stored order.
+        names: Names as written in a file, in stored order.
 
     Returns:
         One name per lead, in the same order.
 
     Raises:
-        EcgLeadError: If a name is unknown, or two leads have the same one.
+        EcgLeadError: If a name is unknown, or two names denote the same lead.
     """
     leads = tuple(name.lower() if name.lower() in FRANK_LEADS else standard_lead(name) for name in names)
     if len(set(leads)) < len(leads):
@@ -67,20 +72,27 @@ def lead_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def derive_limb_leads(signal: NDArray[np.floating], leads: Sequence[str]) -> NDArray[np.floating]:
-    """Completes the six limb leads from any two of them; a missing sample in either is missing in what follows.
+    """Computes the six limb leads from any two of them.
 
-    Leads that are there are kept as they are; the others come from the first two of them in the order of `LEADS`.
+    Limb leads in `signal` are returned unchanged. The missing ones are computed from the first two that are present, in
+    the order of `LEADS`; where a sample of either is NaN, the computed sample is NaN.
 
     Args:
-        signal: In any unit of voltage, shape (L, T).
-        leads: Standard names, one per row of `signal`.
+        signal: Signal in any unit of voltage, shape (L, T), floating point.
+        leads: Standard names, one per row of `signal`; leads other than limb leads are ignored.
 
     Returns:
         I, II, III, aVR, aVL and aVF, shape (6, T).
 
     Raises:
-        EcgLeadError: If fewer than two limb leads are given, or one of them twice.
-        TypeError: If the signal is of integers, which a half cannot be.
+        EcgLeadError: If fewer than two limb leads are given, or a lead is repeated.
+        TypeError: If the samples are integers, which cannot hold the halves in the augmented leads.
+
+    Example:
+        >>> import numpy as np
+        >>> from ecg_hf.signals.record import derive_limb_leads
+        >>> derive_limb_leads(np.array([[0.4], [1.0]]), ["I", "II"])[:, 0].round(3).tolist()  # in mV
+        [0.4, 1.0, 0.6, -0.7, -0.1, 0.8]
     """
     if not np.issubdtype(signal.dtype, np.floating):
         raise TypeError(f"expected a floating-point signal, got {signal.dtype}; use Record.signal")
@@ -89,28 +101,39 @@ def derive_limb_leads(signal: NDArray[np.floating], leads: Sequence[str]) -> NDA
         raise EcgLeadError(f"expected two or more limb leads, each once, got {list(leads)}; the others come from those")
     first, second = sorted(rows)[:2]
     weights = LIMB_LEADS @ np.linalg.inv(LIMB_LEADS[[first, second]])
-    weights = np.rint(weights * 12) / 12  # they are thirds and quarters; this removes the rounding of the inverse
+    weights = np.rint(weights * 12) / 12  # exact weights are multiples of 1/12
     derived = (a * rows[first] + b * rows[second] for a, b in weights.astype(signal.dtype))
     return np.stack([rows.get(index, row) for index, row in enumerate(derived)])
 
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """One stored ECG, as its device digitised it.
+    """One stored ECG, as digitised by its device.
 
     Args:
-        record_id: Its name, unique in its corpus.
+        record_id: Name of the record, unique in its corpus.
         samples: ADC values, shape (L, T), int16 or int32; `MISSING` (int16) or the minimum of int32 marks a gap.
         gain: ADC units per mV, shape (L,), float64.
         baseline: ADC value of 0 mV, shape (L,), int32.
         leads: Standard names from `LEADS` (other names only for leads outside the twelve, such as "vx").
-        sampling_rate: In Hz.
-        comments: The header's free text, line by line, without the mark of a comment.
+        sampling_rate: Sampling rate, in Hz.
+        comments: Lines of free text from the header, without comment characters.
 
     Raises:
         EcgFormatError: If shapes or types disagree, or the sampling rate is not a positive number.
-        EcgUnitsError: If a gain is zero, not finite, or beyond any electrocardiograph.
-        EcgLeadError: If a lead is repeated or has a standard name in another spelling.
+        EcgUnitsError: If a gain is zero, not finite, or outside the range of electrocardiographs.
+        EcgLeadError: If a lead is repeated, or a standard name is not in its standard spelling.
+
+    Example:
+        >>> import numpy as np
+        >>> from ecg_hf import Record
+        >>> signal = np.array([[0.0, 0.1, np.nan], [0.0, 0.2, 0.3]])  # in mV, with a missing sample
+        >>> record = Record.from_millivolts("a-record", signal, ["I", "II"], sampling_rate=500)
+        >>> record.samples.tolist()
+        [[0, 100, -32768], [0, 200, 300]]
+        >>> print(record.select(["aVF", "II"], derive=True).signal)
+        [[0.   0.15  nan]
+         [0.   0.2  0.3 ]]
     """
 
     record_id: str
@@ -148,8 +171,8 @@ class Record:
 
     @property
     def signal(self) -> NDArray[np.float32]:
-        """In mV, shape (L, T), float32; a missing sample is NaN."""
-        # ADC values of 16 bits over such a gain are rounded once in float32, to what float64 would give after its own.
+        """Signal in mV, shape (L, T), float32; a missing sample is NaN."""
+        # Then the division is the only step that rounds in float32, and its result is that of float64, cast to float32.
         narrow = (
             self.samples.dtype == np.int16
             and bool((np.abs(self.baseline) < 1 << 23).all())
@@ -168,18 +191,19 @@ class Record:
         return signal
 
     def select(self, leads: Sequence[str] = LEADS, derive: bool = False) -> "Record":
-        """Puts leads into the order asked for, by name.
+        """Selects and reorders leads by name.
 
         Args:
-            leads: The names to keep, in their new order.
-            derive: Whether to compute limb leads that are missing from two that are there. The record becomes int16;
-                what is computed is exact if I and II share gain and baseline, else within half of its own ADC step.
+            leads: Names of the leads to keep, in their new order.
+            derive: Whether to compute missing limb leads from two present ones. If any is computed, the record becomes
+                int16. A lead computed from I and II of equal gain is exact if it fits 16 bits at twice that gain; any
+                other is within half a step of its own gain.
 
         Returns:
             A record of exactly these leads.
 
         Raises:
-            EcgLeadError: If one is neither there nor to be derived.
+            EcgLeadError: If a lead is missing and cannot or may not be derived.
         """
         missing = [lead for lead in leads if lead not in self.leads]
         if missing and not (derive and set(missing) <= set(LEADS[:6])):
@@ -201,7 +225,7 @@ class Record:
         record = self.to_int16()
         signal = derive_limb_leads(self._millivolts(np.float64), self.leads)
         rows = [LEADS.index(lead) for lead in missing]
-        # A Goldberger lead is half a sum, so twice the gain keeps it whole.
+        # A Goldberger lead contains halves of ADC units, so twice the gain makes its samples whole numbers.
         derived = Record.from_millivolts(
             self.record_id, signal[rows], missing, self.sampling_rate, 2 * float(np.abs(record.gain).max())
         )
@@ -214,17 +238,17 @@ class Record:
         )
 
     def to_int16(self) -> "Record":
-        """Stores the samples in 16 bits: exactly where a lead's range allows it, else to half a step of a coarser gain.
+        """Converts the samples to 16 bits, per lead: exactly if the lead's range fits, else rounded to a coarser gain.
 
         Returns:
-            The same record if it is int16 already, otherwise one with the same gaps and per-lead gain and baseline.
+            The same record if it is int16 already, else a record with the same gaps, within half a step of its gain.
         """
         if self.samples.dtype == np.int16:
             return self
         wide, gaps = self.samples.astype(np.int64), self.samples == np.iinfo(np.int32).min
         low = np.where(gaps, np.iinfo(np.int64).max, wide).min(axis=1)
         high = np.where(gaps, np.iinfo(np.int64).min, wide).max(axis=1)
-        low, high = np.where(low > high, 0, low), np.where(low > high, 0, high)  # a lead that is all gaps
+        low, high = np.where(low > high, 0, low), np.where(low > high, 0, high)  # a lead that consists of gaps only
         fits = (low > MISSING) & (high <= -MISSING - 1)
         step = -((low - high) // 65_532)  # two of the 65,535 values are left for rounding
         step = np.where(fits, 1, np.maximum(step, 1))
@@ -251,15 +275,15 @@ class Record:
         """Digitises a signal that its source stores as floating-point numbers.
 
         Args:
-            record_id: Its name, unique in its corpus.
-            signal: In mV, shape (L, T); NaN marks a missing sample.
-            leads: Standard names, one per row.
-            sampling_rate: In Hz.
-            gain: ADC units per mV; a lead too large for it in 16 bits gets a whole fraction of it.
-            comments: Free text.
+            record_id: Name of the record, unique in its corpus.
+            signal: Signal in mV, shape (L, T); NaN marks a missing sample.
+            leads: Standard names, one per row of `signal`.
+            sampling_rate: Sampling rate, in Hz.
+            gain: ADC units per mV; if a lead would exceed 16 bits, its gain is divided by a whole number.
+            comments: Lines of free text.
 
         Returns:
-            A record of int16 samples whose signal is within half an ADC step of the one given.
+            A record of int16 samples whose signal is within half an ADC step of `signal`.
 
         Raises:
             EcgFormatError: If a sample is infinite.

@@ -1,4 +1,4 @@
-"""What a corpus' index says of a record, and the row that index entry and record become."""
+"""The row that stores one record of a corpus: its schema, and the decoding of its signal."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,10 @@ from ecg_hf.signals.record import Record
 
 
 def row_features() -> datasets.Features:
-    """Gives the schema of all rows; `signal` is int16, little-endian, lead by lead, with `MISSING` for gaps."""
+    """Returns the schema shared by the rows of all corpora.
+
+    The field `signal` holds the ADC values as little-endian int16, lead by lead; `MISSING` marks a gap.
+    """
     value = datasets.Value
     label = {"set": value("string"), "name": value("string"), "value": value("float32")}
     return datasets.Features(
@@ -33,7 +36,24 @@ def row_features() -> datasets.Features:
 
 
 def row_to_signal(row: Mapping[str, Any]) -> NDArray[np.float32]:
-    """Decodes a row's signal to mV, shape (L, T), float32; a missing sample is NaN."""
+    """Decodes the signal of a row.
+
+    Args:
+        row: A row of a corpus, with the fields of `row_features`.
+
+    Returns:
+        The signal in mV, shape (L, T), float32; a missing sample is NaN.
+
+    Raises:
+        EcgError: If the fields of the row do not form a valid `Record`.
+
+    Example:
+        >>> import ecg_hf
+        >>> corpus = ecg_hf.load_corpus("synthetic", split="test", streaming=True, num_records=20)
+        >>> row = next(iter(corpus))
+        >>> ecg_hf.row_to_signal(row).shape, row["sampling_rate"]
+        ((12, 5000), 500.0)
+    """
     samples = np.frombuffer(row["signal"], "<i2").reshape(len(row["leads"]), int(row["num_samples"]))
     gain, baseline = np.asarray(row["gain"], np.float64), np.asarray(row["baseline"], np.int32)
     record = Record(row["record_id"], samples, gain, baseline, tuple(row["leads"]), float(row["sampling_rate"]))

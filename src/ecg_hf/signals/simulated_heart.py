@@ -1,4 +1,4 @@
-"""Made-up hearts: the waves of one beat as dipoles in a torso, and what nine electrodes see of them."""
+"""Simulated hearts: the waves of a beat as dipoles in a torso, and the potentials of a dipole at nine electrodes."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-# mV in I, II, V1-V6 per mV of dipole; rows x (to the left), y (to the feet), z (to the back)
+# mV in I, II, V1-V6 per mV of dipole; one row each for x (to the left), y (to the feet), z (to the back), transposed
 _DOWER = np.array(
     [
         [0.632, 0.235, -0.515, 0.044, 0.882, 1.213, 1.125, 0.831],
@@ -21,7 +21,7 @@ _FROM_LEADS = np.zeros((9, 8))
 _FROM_LEADS[:3, :2] = np.array([[-1, -1], [2, -1], [-1, 2]]) / 3
 _FROM_LEADS[3:, 2:] = np.eye(6)
 
-# rows I, II, III, aVR, aVL, aVF, V1-V6; columns RA, LA, LL, V1-V6: what the cables of a cardiograph subtract
+# rows I, II, III, aVR, aVL, aVF, V1-V6; columns RA, LA, LL, V1-V6: the differences that an electrocardiograph records
 ELECTRODES_TO_LEADS = np.zeros((12, 9))
 ELECTRODES_TO_LEADS[:3, :3] = [[-1, 1, 0], [-1, 0, 1], [0, -1, 1]]
 ELECTRODES_TO_LEADS[3:6, :3] = np.array([[2, -1, -1], [-1, 2, -1], [-1, -1, 2]]) / 2
@@ -69,16 +69,18 @@ J_POINT = {"normal": 55.0, "left": 100.0, "right": 95.0}  # ms after R
 
 @dataclass(frozen=True, eq=False)
 class Heart:
-    """What does not change between two ECGs of a patient.
+    """Heart and torso of a simulated patient, which stay the same over all of the patient's ECGs.
+
+    Waves are rows of the time after R, the rise and the fall in ms (as standard deviations), and a dipole in mV.
 
     Args:
-        conduction: Which bundle is blocked: "left", "right" or none, "normal".
-        fibrillating: Whether the atria do.
+        conduction: Blocked bundle, "left" or "right", or "normal" if none is blocked.
+        fibrillating: Whether the atria fibrillate.
         electrodes: Potential at RA, LA, LL, V1-V6 per mV of dipole, shape (9, 3).
-        p: The waves of the atria, rows of time, rise, fall in ms and a dipole in mV, shape (K, 6).
-        qrs: The same of the ventricles' depolarisation.
-        t: The same of their repolarisation.
-        ectopic: The same of a beat that starts in a ventricle, whole.
+        p: Waves of the atria, shape (K, 6).
+        qrs: Waves of the ventricles' depolarisation, shape (K, 6).
+        t: Waves of the ventricles' repolarisation, shape (K, 6).
+        ectopic: Waves of a whole beat that starts in a ventricle, shape (K, 6).
     """
 
     conduction: str
@@ -101,21 +103,25 @@ def draw_heart(
     """Draws a patient's heart and torso.
 
     Args:
-        rng: Where the differences between patients come from.
+        rng: Generator from which the differences between patients are drawn.
         conduction: "normal", or the blocked bundle, "left" or "right".
         fibrillating: Whether the atria fibrillate.
-        axis: Of the QRS area in the frontal plane, in degrees clockwise from lead I; without a late right ventricle.
-        voltage: Factor on every amplitude.
+        axis: Axis of the QRS area in the frontal plane, in degrees clockwise from lead I. The late activation of the
+            right ventricle in a right bundle branch block does not count towards it.
+        voltage: Factor applied to every amplitude.
+
+    Returns:
+        The heart and torso.
 
     Raises:
-        ValueError: If `conduction` is none of the three.
+        ValueError: If `conduction` is neither "normal" nor "left" nor "right".
     """
     if conduction not in J_POINT:
         raise ValueError(f"conduction must be one of {sorted(J_POINT)}, got {conduction!r}")
     electrodes = voltage * _FROM_LEADS @ (_DOWER * rng.normal(1, 0.13, _DOWER.shape))
     twist = np.radians(rng.normal(0, 12))
     ectopic = _vary(rng, np.concatenate([_QRS["ectopic"], _T["ectopic"]]))
-    ectopic[:, 5] *= rng.choice([-1, 1])  # from the back of the heart or from its front
+    ectopic[:, 5] *= rng.choice([-1, 1])  # the beat starts in the back or in the front of the heart
     ectopic[:, 3:] *= rng.lognormal(-0.2, 0.25)
     return Heart(
         conduction=conduction,
@@ -137,13 +143,13 @@ def _draw_p(rng: np.random.Generator) -> Array:
 
 def _draw_qrs(rng: np.random.Generator, conduction: str, axis: float, twist: float, electrodes: Array) -> Array:
     qrs = _vary(rng, _QRS[conduction], twist)
-    qrs[0, 4] += 0.2 * (axis < -30)  # a blocked left anterior fascicle: the ventricle is activated from below
+    qrs[0, 4] += 0.2 * (axis < -30)  # with a blocked left anterior fascicle, the ventricle is activated from below
     if conduction == "normal":
-        qrs[3, 3:] += max(0.0, rng.normal(0, 0.35)) * _RIGHT_VENTRICLE  # a delay of the right bundle, short of a block
+        qrs[3, 3:] += max(0.0, rng.normal(0, 0.35)) * _RIGHT_VENTRICLE  # the right bundle is delayed, but not blocked
     else:
         qrs[:, 3:] *= rng.lognormal(-0.15, 0.15)
     qrs[:, :3] *= rng.lognormal(0, 0.06)
-    others = qrs[:1] if conduction == "right" else qrs[[0, 3]]  # a late right ventricle does not count for the axis
+    others = qrs[:1] if conduction == "right" else qrs[[0, 3]]  # a late right ventricle does not count towards the axis
     qrs[1:3] = _turn_to_axis(qrs[1:3], others, electrodes, axis)
     return qrs
 
@@ -157,7 +163,7 @@ def _draw_t(rng: np.random.Generator, conduction: str, twist: float) -> Array:
 
 
 def _vary(rng: np.random.Generator, waves: Array, twist: float = 0.0) -> Array:
-    """The same waves in another patient, whose heart is turned about the long axis of the body."""
+    """Varies waves between patients, and turns them by `twist` about the long axis of the body."""
     cos, sin = np.cos(twist), np.sin(twist)
     dipole = waves[:, 3:] @ np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
     spread = 0.08 * np.linalg.norm(dipole, axis=1, keepdims=True)
@@ -166,7 +172,7 @@ def _vary(rng: np.random.Generator, waves: Array, twist: float = 0.0) -> Array:
 
 
 def _turn_to_axis(waves: Array, others: Array, electrodes: Array, axis: float) -> Array:
-    """Turns `waves` in the plane of the limb leads until they point to `axis`, together with `others`, which stay."""
+    """Turns `waves` in the plane of the limb leads until `waves` and the unturned `others` together point to `axis`."""
     limb = ELECTRODES_TO_LEADS[[0, 5]] @ electrodes * [[1.0], [2 / np.sqrt(3)]]
     frame = np.vstack([limb, [0, 0, 1]])
     x, y, _ = frame @ _area(waves)

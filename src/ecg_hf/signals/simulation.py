@@ -1,4 +1,4 @@
-"""Made-up ECGs: a heart beats with its rhythm, and nine electrodes pick it up together with the noise."""
+"""Simulation of 12-lead ECGs: beats of a simulated heart, picked up by nine electrodes together with noise."""
 
 from dataclasses import dataclass
 
@@ -11,19 +11,19 @@ SAMPLING_RATE = 500  # Hz
 
 @dataclass(frozen=True)
 class Episode:
-    """What holds during one ECG.
+    """Rhythm, ST shift and noise of one simulated ECG.
 
     Args:
-        rate: Mean ventricular rate, per minute.
-        irregularity: Coefficient of variation of the interval between beats.
-        num_ventricular: How many beats come early and from a ventricle; those that do not fit are left out.
-        num_atrial: The same for early beats from the atria.
-        st: Peak over the leads of a shift of the ST segment, in mV.
-        st_direction: Where that shift points: x left, y feet, z back; of any length.
-        muscle: RMS at an electrode, in mV.
-        hum: Amplitude at an electrode, in mV.
-        hum_rate: Of the mains, in Hz.
-        wander: RMS at an electrode, in mV.
+        rate: Mean ventricular rate, in beats per minute.
+        irregularity: Coefficient of variation of the intervals between beats.
+        num_ventricular: Number of early beats from a ventricle; beats that do not fit into the record are left out.
+        num_atrial: Number of early beats from the atria, likewise.
+        st: Shift of the ST segment in the lead where it is largest, in mV.
+        st_direction: Direction of the ST shift: x to the left, y to the feet, z to the back; its length is ignored.
+        muscle: RMS of muscle noise at an electrode, in mV.
+        hum: RMS over the electrodes of the amplitude of mains hum, in mV.
+        hum_rate: Frequency of the mains, in Hz.
+        wander: RMS of baseline wander at an electrode, in mV.
     """
 
     rate: float = 70.0
@@ -39,26 +39,35 @@ class Episode:
 
 
 def simulate(heart: Heart, episode: Episode, rng: np.random.Generator, duration_s: float = 10.0) -> Array:
-    """Makes one 12-lead ECG.
+    """Simulates one 12-lead ECG.
 
-    The beats are drawn before the noise: an episode without noise shows the same ones. Noise is added at the
-    electrodes, so that the limb leads obey Einthoven and Goldberger however noisy they are.
+    The beats are drawn before the noise, so an episode with and one without noise have the same beats for the same
+    seed. Noise is added at the electrodes, so the limb leads obey Einthoven's and Goldberger's laws at any noise level.
 
     Args:
-        heart: Whose ECG.
-        episode: What happens during it.
-        rng: Where the beats and the noise come from.
-        duration_s: Its length.
+        heart: Heart and torso of the patient.
+        episode: Rhythm, ST shift and noise of the ECG.
+        rng: Generator from which the beats and the noise are drawn.
+        duration_s: Duration of the ECG, in s.
 
     Returns:
-        Signal in mV at `SAMPLING_RATE`, shape (12, T), leads in the standard order.
+        The signal in mV at `SAMPLING_RATE`, shape (12, T), leads in the order of `LEADS`.
 
     Raises:
-        ValueError: If the rate is not one of a heart or the length not between a second and an hour.
+        ValueError: If the rate is not within 20 to 300 beats per minute or the duration not within 1 to 3600 s.
+
+    Example:
+        >>> import numpy as np
+        >>> from ecg_hf.signals.simulation import Episode, simulate
+        >>> from ecg_hf.signals.simulated_heart import draw_heart
+        >>> rng = np.random.default_rng(0)
+        >>> signal = simulate(draw_heart(rng, conduction="left"), Episode(rate=80, muscle=0.01), rng)
+        >>> signal.shape, bool(np.allclose(signal[0] + signal[2], signal[1]))  # 10 s at 500 Hz; I + III = II
+        ((12, 5000), True)
 
     Source:
-        Gaussian waves at an interval with two rhythms of its own: McSharry et al. 2003, here in closed form and, as in
-        Clifford et al. 2010, in three dimensions; the lead vectors of the torso: Dower et al. 1980.
+        McSharry et al. 2003 for Gaussian waves and beat intervals with two rhythms, here in closed form and in three
+        dimensions, as in Clifford et al. 2010; Dower et al. 1980 for the lead vectors of the torso.
     """
     if not (20 <= episode.rate <= 300 and 1 <= duration_s <= 3600):
         raise ValueError(
@@ -69,18 +78,18 @@ def simulate(heart: Heart, episode: Episode, rng: np.random.Generator, duration_
     if heart.fibrillating:
         dipole += _atrial_flicker(rng, time)
     potential = heart.electrodes @ dipole + _noise(episode, rng, time)
-    signal: Array = ELECTRODES_TO_LEADS @ (potential - potential.mean(axis=1, keepdims=True))  # amplifiers pass no DC
+    signal: Array = ELECTRODES_TO_LEADS @ (potential - potential.mean(axis=1, keepdims=True))  # no amplifier passes DC
     return signal
 
 
 def _beat_times(heart: Heart, episode: Episode, rng: np.random.Generator, duration_s: float) -> Array:
-    """In s, from before the record to after it."""
+    """Draws the times of the beats in s, from before the start of the record to after its end."""
     mean = 60 / episode.rate
     num_beats = int((duration_s + 3) / mean) + 2
     if heart.fibrillating:
         gaps = np.maximum(rng.lognormal(0, episode.irregularity, num_beats), 0.3 / mean)
     else:
-        rates = [rng.uniform(0.2, 0.3), 0.1]  # Hz, of breathing and of the slow waves of blood pressure
+        rates = [rng.uniform(0.2, 0.3), 0.1]  # Hz; rates of breathing and of the slow waves of blood pressure
         phases = 2 * np.pi * (np.outer(rates, np.arange(num_beats) * mean) + rng.random((2, 1)))
         swing = np.array([1.0, 0.8]) @ np.sin(phases) + 0.4 * rng.normal(size=num_beats)
         gaps = 1 + episode.irregularity * swing
@@ -89,7 +98,7 @@ def _beat_times(heart: Heart, episode: Episode, rng: np.random.Generator, durati
 
 
 def _beats(heart: Heart, episode: Episode, rng: np.random.Generator, duration_s: float) -> Array:
-    """Dipole in mV, shape (3, T)."""
+    """Computes the dipole of all beats, in mV, shape (3, T)."""
     times = _beat_times(heart, episode, rng, duration_s)
     gaps = np.diff(times, prepend=times[0] - 60 / episode.rate)
     candidates = np.flatnonzero((times > 1.2) & (times < duration_s - 0.8))[rng.integers(2) :: 2]
@@ -110,18 +119,18 @@ def _beats(heart: Heart, episode: Episode, rng: np.random.Generator, duration_s:
 
 
 def _st_waves(heart: Heart, episode: Episode) -> Array:
-    """A plateau from the J point that ends in the T wave, a row of bumps."""
+    """Builds the waves of an ST shift: a row of bumps that form a plateau from the J point to the T wave."""
     direction = np.array(episode.st_direction)
     leads = ELECTRODES_TO_LEADS @ heart.electrodes @ direction
     dipole = episode.st * direction / np.abs(leads).max()
     peak, rise, fall = heart.t[-1, :3]
     centres = np.linspace(J_POINT[heart.conduction] + 20, peak - 60, 4)
-    flat = np.diff(centres)[0] / (30 * np.sqrt(2 * np.pi))  # makes a row of Gaussians add up to one
+    flat = np.diff(centres)[0] / (30 * np.sqrt(2 * np.pi))  # scales a row of Gaussians to add up to one
     return np.array([[centre, 30, 30, *(flat * dipole)] for centre in centres] + [[peak, rise, fall, *dipole]])
 
 
 def _train(waves: Array, times: Array, size: Array, num_samples: int, stretch: Array | None = None) -> Array:
-    """One complex of waves at each beat, shape (3, T); `stretch` is a factor on its times, one per beat."""
+    """Adds up the waves of all beats, shape (3, T); `stretch` scales the times of the waves, one factor per beat."""
     pad = 3 * SAMPLING_RATE
     stretch = np.ones(len(times)) if stretch is None else stretch
     bumps = np.empty((len(waves), num_samples + 2 * pad))
@@ -137,7 +146,7 @@ def _train(waves: Array, times: Array, size: Array, num_samples: int, stretch: A
 
 
 def _atrial_flicker(rng: np.random.Generator, time: Array) -> Array:
-    """The f waves of atrial fibrillation, shape (3, T): two drifting saw teeth of 5-8 Hz."""
+    """Simulates the f waves of atrial fibrillation, shape (3, T): two drifting sawtooth waves of 5-8 Hz."""
     total = np.zeros((3, len(time)))
     for height in (0.05, 0.03):
         drift = np.sin(2 * np.pi * (rng.uniform(0.1, 0.5) * time + rng.random()))
@@ -149,7 +158,7 @@ def _atrial_flicker(rng: np.random.Generator, time: Array) -> Array:
 
 
 def _noise(episode: Episode, rng: np.random.Generator, time: Array) -> Array:
-    """Of muscle, mains and skin at each electrode, in mV, shape (9, T)."""
+    """Simulates the noise of muscle, mains and skin at each electrode, in mV, shape (9, T)."""
     frequency = np.fft.rfftfreq(len(time), 1 / SAMPLING_RATE)
     band = (frequency / 20) / (1 + (frequency / 20) ** 2) / (1 + (frequency / 120) ** 4)
     band *= len(time) / np.sqrt(4 * np.sum(band**2))

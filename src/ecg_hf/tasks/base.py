@@ -1,4 +1,4 @@
-"""What a downstream question is made of."""
+"""The description of a downstream task as data, and the rule for tasks whose outputs are found in the data."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -6,14 +6,14 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Outputs by rule: the names of a label set that enough records have, in alphabetical order.
+    """A rule that selects the outputs of a task: the names of a label set that enough records have, sorted.
 
     Args:
-        min_count: How many records must have a name. Nothing is counted, and no name left out, if it is 0.
-        counted: Over which records: those of the "train" split that the task asks for, or, as in study A, "all" of the
-            corpus, whatever its length and split. The latter looks at the test split to choose the outputs.
-        prefix: What a name must begin with.
-        without_prefix: What a name must not begin with; any may if it is empty.
+        min_count: Number of records that must have a name; if 0, records are not counted and all names are kept.
+        counted: Records that are counted: "train", those of the train split that the task asks for, or, as in study A,
+            "all" records of the corpus, of any length and split, which uses the test split to choose the outputs.
+        prefix: Prefix that a name must have.
+        without_prefix: Prefix that a name must not have; empty to exclude no name.
 
     Source:
         arXiv:2605.12241: 10 records, counted over all.
@@ -25,36 +25,44 @@ class Vocabulary:
     without_prefix: str = ""
 
     def allows(self, name: str) -> bool:
-        """Says whether a name begins as it should."""
+        """Returns whether a name has the required prefix and not the excluded one."""
         return name.startswith(self.prefix) and not (self.without_prefix and name.startswith(self.without_prefix))
 
 
 @dataclass(frozen=True)
 class Task:
-    """A downstream question on a corpus: data only, no code.
+    """A downstream question that is asked of a corpus, described by data only.
 
     Args:
-        name: Its key in the registry.
-        corpus: The corpus' key in the registry.
-        label_set: Which of the corpus' label sets it asks for, such as "superdiagnostic".
-        labels: Names of the outputs, in order, C of them; empty where `vocabulary` finds them in the data.
-        config: Which config of the corpus to read, such as "500hz"; the corpus' default if None.
-        splits: Names of the train, validation and test split.
-        problem_type: As in transformers.
-        metric: Which score selects the best epoch and heads the results; a key of `metrics.METRICS`.
-        unlabelled: What becomes of a record that has no label of the set: "drop" it, or keep it with all "zero".
-        vocabulary: The rule that finds the outputs; None where they are listed in `labels`.
-        absent: What it means that a record lacks a label: that it is "negative", whatever the value of those it has;
-            or that it is "unknown", and a label of value 0 is negative.
-        min_duration_s: Shorter records are left out, whatever the length of a crop.
-        min_leads: Records with fewer of the standard leads are left out.
-        required: Label set and name of labels that a record must have; any name of the set will do if it is "".
-        required_to_evaluate: The same for the validation and test splits only, in addition.
-        trim: Share of a regression's values at either end of the train split; what lies beyond counts as unknown.
+        name: Name of the task in the registry.
+        corpus: Name of the corpus in the registry.
+        label_set: Name of the corpus' label set that the task predicts, such as "superdiagnostic".
+        labels: Names of the outputs, in order, C of them; empty if `vocabulary` finds them in the data.
+        config: Name of the corpus' config, such as "500hz"; the corpus' default if None.
+        splits: Names of the train, validation and test splits.
+        problem_type: Type of the problem, named as in transformers.
+        metric: Score that selects the best epoch and heads the results; a key of `evaluation.metrics.METRICS`.
+        unlabelled: Treatment of a record without any label of the set: "drop" it, or keep it with "zero" targets.
+        vocabulary: Rule that finds the outputs; None if they are listed in `labels`.
+        absent: Meaning of a label that a record lacks: "negative", while every label it has is positive, whatever its
+            value; or "unknown", while a label of value 0 is negative.
+        min_duration_s: Shortest duration of a record in s; shorter records are left out, whatever the crop length.
+        min_leads: Smallest number of standard leads; records with fewer are left out.
+        required: Label set and name of each label that a record must have; an empty name allows any name of the set.
+        required_to_evaluate: Further required labels for the validation and test splits only.
+        trim: Fraction of the train split's values, at either end, beyond which a regression's values are unknown.
         standardise: Whether a regression's values are z-scored by mean and standard deviation of the train split.
-        num_outputs: How many outputs the source of the question reports; None if it does not say.
-        num_records: How many records it has in each split by the published tables; None if that is not known.
-        source: Where the question comes from.
+        num_outputs: Number of outputs that the source reports; None if it reports none.
+        num_records: Number of records per split according to the published tables; None if unknown.
+        source: Publication of the task, with any difference from it.
+
+    Example:
+        >>> from ecg_hf.registry import TASKS, load
+        >>> task = load(TASKS, "ptbxl_superdiagnostic")
+        >>> task.corpus, task.labels
+        ('ptbxl', ('CD', 'HYP', 'MI', 'NORM', 'STTC'))
+        >>> task.metric, task.unlabelled, task.num_records
+        ('macro_auroc', 'drop', (17084, 2146, 2158))
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The diagnoses of four cohorts of the 2021 Challenge, as study A asks for them."""
+"""The tasks on four cohorts of the 2021 Challenge: diagnoses, as in study A."""
 
 from ecg_hf.tasks.base import Task, Vocabulary
 

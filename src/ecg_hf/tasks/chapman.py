@@ -1,4 +1,4 @@
-"""Beats and rhythms of Chapman-Shaoxing, as study A asks for them."""
+"""The tasks on Chapman-Shaoxing: beats and rhythms, as in study A."""
 
 from ecg_hf.tasks.base import Task, Vocabulary
 
@@ -12,5 +12,5 @@ RHYTHM = Task(
     unlabelled="zero",
     vocabulary=Vocabulary(),
     num_outputs=9,
-    source=f"{_SOURCE}, 9 by its rule; it reads them out of the model of all labels",
+    source=f"{_SOURCE}, 9 by its rule; there, the model of all labels also predicts the rhythms",
 )

@@ -1,4 +1,4 @@
-"""Structural heart disease from EchoNext, as study A asks for it."""
+"""The task on EchoNext: structural heart disease, as in study A."""
 
 from ecg_hf.corpora.sources.echonext import EchoNext
 from ecg_hf.tasks.base import Task

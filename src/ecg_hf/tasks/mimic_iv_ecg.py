@@ -1,9 +1,9 @@
-"""Eleven questions on MIMIC-IV-ECG, as study A asks for them: diagnoses, what happens next, and who the patient is."""
+"""The eleven tasks on MIMIC-IV-ECG, as in study A: diagnoses, later events, patient data and measurements."""
 
 from ecg_hf.tasks.base import Task, Vocabulary
 
-_SOURCE = "arXiv:2605.12241, which asks all of them of one model"
-_ASKED = (("setting", "ecg_taken_in_ed"), ("diagnosis", ""))  # one and the same records for all questions
+_SOURCE = "arXiv:2605.12241, where one model answers all of them"
+_ASKED = (("setting", "ecg_taken_in_ed"), ("diagnosis", ""))  # the same records for all tasks
 _EVALUATED = (("setting", "first_ecg_of_stay"),)
 
 

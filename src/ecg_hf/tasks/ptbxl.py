@@ -1,4 +1,4 @@
-"""The six questions that are usually asked of PTB-XL."""
+"""The six standard tasks on PTB-XL."""
 
 from ecg_hf.corpora.sources.ptbxl import PTBXL
 from ecg_hf.tasks.base import Task

@@ -1,4 +1,4 @@
-"""The statements of SPH, as study A asks for them."""
+"""The task on SPH: diagnostic statements, as in study A."""
 
 from ecg_hf.tasks.base import Task, Vocabulary
 

@@ -1,4 +1,4 @@
-"""The task on made-up ECGs: every finding that the generator puts into them."""
+"""The task on synthetic ECGs: all findings that the simulator can produce."""
 
 from ecg_hf.tasks.base import Task
 

@@ -1,4 +1,4 @@
-"""The statements of ZZU pECG, as study A asks for them."""
+"""The task on ZZU pECG: diagnostic statements, as in study A."""
 
 from ecg_hf.tasks.base import Task, Vocabulary
 

@@ -1,4 +1,4 @@
-"""Batch norms of a pretrained backbone: their statistics gathered anew from whole signals."""
+"""Batch-norm statistics of a pretrained backbone, computed again from whole signals."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -8,21 +8,21 @@ from torch import Tensor, nn
 
 from ecg_hf.models.backbones.base import Backbone
 
-NUM_BATCHES = 32  # that statistics come from
+NUM_BATCHES = 32  # batches that the statistics are computed from
 
 
 @torch.no_grad()
 def regather(backbone: Backbone, batches: Iterable[Tensor], forward: Callable[[Tensor], Any] | None = None) -> None:
     """Replaces the running statistics of a backbone's batch norms by their mean over batches.
 
-    During pretraining hidden tokens, and weights that have moved since, go into these statistics. A model that is used
-    reads whole signals with its last weights, and to it they would say something else. A pair whose loss is measured
-    reads signals of which something is hidden, and needs those statistics.
+    The statistics of pretraining come from signals with hidden tokens and from weights that have moved since. A model
+    in use reads whole signals with its last weights, so its statistics must come from whole signals. To measure the
+    loss of a pair, whose objective hides tokens, pass the pair as `forward`.
 
     Args:
-        backbone: Which is left in evaluation mode.
-        batches: Signals (B, L, T); none, and nothing changes.
-        forward: What runs on a batch, such as the backbone's pair; the backbone, to which nothing is hidden, if None.
+        backbone: Backbone to change; it is left in evaluation mode.
+        batches: Batches of signals, shape (B, L, T) each; without any, the statistics stay as they are.
+        forward: Function to run on each batch, such as the backbone's pair; the backbone itself if None.
     """
     forward = forward or backbone
     backbone.eval()

@@ -1,4 +1,4 @@
-"""A watch on representations that no longer differ: the quiet failure of learning without labels."""
+"""A watch for collapse, the silent failure of self-supervised learning: representations that no longer differ."""
 
 import logging
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from ecg_hf.training.arguments import PretrainingArguments
 
 logger = logging.getLogger(__name__)
 
-# Below these an objective's health says collapse. All pairs of benchmarks/objectives.py stay well above them.
+# A metric below its limit is a sign of collapse. All pairs of benchmarks/objectives.py stay well above the limits.
 LIMITS = {
     "feature_std": 0.05,
     "teacher_feature_std": 0.05,
@@ -18,24 +18,24 @@ LIMITS = {
 
 
 def signs_of_collapse(metrics: Mapping[str, float | None]) -> dict[str, float]:
-    """Picks the metrics that lie below their limit."""
+    """Returns the metrics that lie below their limit in `LIMITS`."""
     known = {name: metrics[name] for name in LIMITS if metrics.get(name) is not None}
     return {name: value for name, value in known.items() if value is not None and value < LIMITS[name]}
 
 
 def watch_for_collapse(metrics: Mapping[str, float | None], num_before: int, arguments: PretrainingArguments) -> int:
-    """Counts steps in a row with signs of collapse and speaks up when they are too many.
+    """Counts consecutive steps with signs of collapse, and warns or stops when the count reaches the patience.
 
     Args:
-        metrics: Of this step.
-        num_before: Steps in a row with such signs before it.
-        arguments: `on_collapse` says what happens after `collapse_patience` steps in a row.
+        metrics: Metrics of this step.
+        num_before: Number of consecutive steps with signs of collapse before this step.
+        arguments: Arguments of the run: `on_collapse` is the action after `collapse_patience` consecutive steps.
 
     Returns:
-        Steps in a row with such signs, this one included.
+        Number of consecutive steps with signs of collapse, this step included; 0 if `on_collapse` is "ignore".
 
     Raises:
-        EcgCollapseError: If `on_collapse` is "stop".
+        EcgCollapseError: If the count reaches `collapse_patience` and `on_collapse` is "stop".
     """
     signs = signs_of_collapse(metrics)
     if not signs or arguments.on_collapse == "ignore":

@@ -1,4 +1,4 @@
-"""What a run would be and take, from a few of its steps: size, FLOPs, memory, time, data."""
+"""Forecasts of pretraining runs from a few of their steps: size, FLOPs, memory, time and data."""
 
 import os
 import statistics
@@ -13,16 +13,16 @@ from torch import Tensor
 from ecg_hf.output.text_table import make_table
 from ecg_hf.training.pretrain import OpenRun
 
-STEPS = 4  # that are run, the first of which is not timed
+STEPS = 4  # steps that a forecast runs; the first one is not timed
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a run would be and take.
+    """The expected size and cost of a run; `str` renders it as text.
 
     Args:
-        numbers: What is said of it, in order: a name, and the value as text.
-        corpora: A row of text for each corpus, after a header.
+        numbers: Values as text, by name, in the order in which they are shown.
+        corpora: Table of the corpora as text: a header, then one row for each corpus.
     """
 
     numbers: dict[str, str]
@@ -34,38 +34,41 @@ class Forecast:
 
 
 def forecast(opened: OpenRun) -> Forecast:
-    """Runs a few steps of a run, without writing anything, and says what all of it would take.
+    """Runs a few steps of a run, without writing anything, and estimates the cost of the whole run.
 
     Args:
-        opened: The run, which cannot be begun after that: its weights have moved.
+        opened: Opened run; it cannot be trained afterwards, because its weights have moved.
+
+    Returns:
+        The forecast.
     """
     trainer, arguments = opened.trainer, opened.trainer.arguments
     seconds, activations = _time_steps(opened)
     pair, crops = trainer.step.pair, trainer.batch_size
     flops = 3 * pair.backbone.forward_flops(trainer.num_samples) * crops
-    fixed, share = _fixed_bytes(opened), activations / arguments.batch_size
+    fixed, per_crop = _fixed_bytes(opened), activations / arguments.batch_size
     free = _free_bytes(trainer.accelerator.device)
     epoch = sum(len(split) for split in trainer.train.splits)
     numbers = {
-        "pair": f"{arguments.pair}, size {arguments.size}, {_count_parameters(pair.backbone)} parameters, of which "
-        f"{_count_parameters(pair)} train with their objective",
+        "pair": f"{arguments.pair}, size {arguments.size}, {_count_parameters(pair.backbone)} parameters, "
+        f"{_count_parameters(pair)} with the objective",
         "step": f"{crops} crops of {arguments.crop_duration_s:g} s, {trainer.accelerator.num_processes} processes, "
         f"{flops / 1e9:.1f} GFLOP (three forward passes of the backbone)",
         "run": f"{arguments.max_steps:,} steps, {arguments.max_steps * crops:,} crops, "
         f"{arguments.max_steps * crops / epoch:.1f} epochs, {flops * arguments.max_steps:.2e} FLOP",
         "memory of a process": f"{_show_bytes(fixed + activations)}, of which {_show_bytes(fixed)} for weights, "
-        f"gradients and optimizer, and {_show_bytes(share)} for each crop of a micro-batch",
-        "largest batch": f"about {max(0, int((0.9 * free - fixed) / share)):,} crops in nine tenths of the "
-        f"{_show_bytes(free)} that are free",
-        "time": f"{seconds:.3f} s a step, {crops / seconds:,.0f} crops/s, "
-        f"{_show_time(seconds * arguments.max_steps)} in all on {_device_name(trainer.accelerator.device)}, without "
+        f"gradients and optimizer, and {_show_bytes(per_crop)} for each crop of a micro-batch",
+        "largest batch": f"about {max(0, int((0.9 * free - fixed) / per_crop)):,} crops in 90 % of the "
+        f"{_show_bytes(free)} of free memory",
+        "time": f"{seconds:.3f} s per step, {crops / seconds:,.0f} crops/s, "
+        f"{_show_time(seconds * arguments.max_steps)} in total on {_device_name(trainer.accelerator.device)}, without "
         "validations",
     }
     return Forecast(numbers, _corpus_rows(opened))
 
 
 def _time_steps(opened: OpenRun) -> tuple[float, float]:
-    """Gives the seconds of a step, and the bytes that the forward pass of a micro-batch keeps for the backward pass."""
+    """Returns the seconds of a step, and the bytes that a micro-batch's forward pass keeps for its backward pass."""
     trainer, times, kept = opened.trainer, [], 0.0
     loader = trainer.batches(range(STEPS))
     for step in range(STEPS):
@@ -80,7 +83,7 @@ def _time_steps(opened: OpenRun) -> tuple[float, float]:
 
 
 class _KeptBytes(torch.autograd.graph.saved_tensors_hooks):
-    """Counts the bytes of what is kept for a backward pass; what several operations keep counts once."""
+    """A counter of the bytes kept for a backward pass; memory that several operations keep counts once."""
 
     def __init__(self) -> None:
         self.total, self._seen = 0, set[int]()
@@ -95,7 +98,7 @@ class _KeptBytes(torch.autograd.graph.saved_tensors_hooks):
 
 
 def _fixed_bytes(opened: OpenRun) -> int:
-    """Adds up weights, buffers, gradients and the two moments of the optimizer."""
+    """Adds up the bytes of weights, buffers, gradients and the two moments of the optimizer."""
     pair: Any = opened.trainer.step.pair
     held = sum(value.nbytes for value in (*pair.parameters(), *pair.buffers()))
     return int(held + 3 * sum(value.nbytes for value in pair.parameters() if value.requires_grad))

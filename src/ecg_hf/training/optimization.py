@@ -1,4 +1,4 @@
-"""How weights move: groups of parameters with their learning rates and decay, and the rate's course over a run."""
+"""Parameter groups of the optimizer with their learning rates and weight decay, and the learning-rate schedule."""
 
 import math
 from collections.abc import Mapping
@@ -10,12 +10,12 @@ from ecg_hf.models.backbones.base import Drawn
 from ecg_hf.models.classification import EcgForSequenceClassification
 from ecg_hf.models.pairs import Pair
 
-# Factors on the learning rate of what is thrown away afterwards or read out ("head"), of the trunk and of the stem.
+# Factors on the learning rate: "head" is the objective or the head, "stem" and "trunk" are parts of the backbone.
 LEARNING_RATE_SCALES: dict[str, Mapping[str, float]] = {
     "uniform": {"head": 1.0, "trunk": 1.0, "stem": 1.0},
     "study_a": {"head": 1.0, "trunk": 0.1, "stem": 0.01},
 }
-# The cosine ends here rather than at zero, so that the last steps still count.
+# The cosine ends at this factor rather than at zero, so that the last steps still count.
 FINAL_FACTOR = 0.1
 
 
@@ -27,17 +27,17 @@ def parameter_groups(
     Norms, biases and the parameters of a state space do not decay: pulling them to zero is not regularisation.
 
     Args:
-        model: Has a `backbone`; all its other parameters are the "head".
-        learning_rate: Of a group whose scale is 1.
-        weight_decay: Of the parameters that decay.
-        scales: A factor on the learning rate for each of "head", "trunk" and "stem".
+        model: Model with a `backbone`; all its other parameters form the "head".
+        learning_rate: Learning rate of a group whose scale is 1.
+        weight_decay: Weight decay of the parameters that decay.
+        scales: Factors on the learning rate of "head", "trunk" and "stem".
 
     Returns:
-        Groups with "params", "lr", "initial_lr", "weight_decay" and "name"; empty ones are left out.
+        Groups with "params", "lr", "initial_lr", "weight_decay" and "name"; empty groups are left out.
     """
     backbone = model.backbone
     part_of = {f"backbone.{name}": part for part, names in backbone.parameter_groups().items() for name in names}
-    part_of["objective.mask_token"] = "trunk"  # as in study A: it is an input of the trunk
+    part_of["objective.mask_token"] = "trunk"  # as in study A: the mask token is an input of the trunk
     undecayed = {
         f"{key}.{name}"
         for key, module in model.named_modules()
@@ -62,12 +62,12 @@ def parameter_groups(
 
 
 def learning_rate_factor(step: int, *, max_steps: int, warmup_steps: int, schedule: str) -> float:
-    """Computes the factor on every group's learning rate at a step, from 0 to max_steps - 1.
+    """Computes the factor on every group's learning rate at a step.
 
-    It is a function of the step alone, so that a resumed run needs no scheduler state.
+    The factor is a function of the step alone, so that a resumed run needs no scheduler state.
 
     Args:
-        step: Optimizer steps already taken.
+        step: Number of optimizer steps already taken, from 0 to max_steps - 1.
         max_steps: Steps of the whole run.
         warmup_steps: Steps over which the rate rises linearly to its full value.
         schedule: "constant" or "cosine", which falls to a tenth at the end.

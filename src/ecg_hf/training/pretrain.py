@@ -1,4 +1,4 @@
-"""A pretraining run from its arguments to a folder that loads as a model."""
+"""`pretrain`, which turns arguments into a model folder, and the functions that open the data and pair of a run."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -28,19 +28,32 @@ SPLITS = ("train", "validation")
 
 
 def pretrain(arguments: PretrainingArguments) -> Path:
-    """Pretrains a pair on one corpus or several.
+    """Pretrains a pair on one corpus or several corpora.
 
     Args:
-        arguments: What decides the run.
+        arguments: Arguments of the run.
 
     Returns:
-        `arguments.output_dir`, a model folder: weights, config, input contract, run.json, metrics.jsonl, loss.png.
+        `arguments.output_dir`, a model folder: weights, config, feature extractor (the model's input contract),
+        run.json, metrics.jsonl and loss.png.
 
     Raises:
         KeyError: If the pair, a corpus or the task is not registered.
-        ValueError: If arguments do not fit each other.
-        EcgError: If the data, or the checkpoint to resume from, are not what they should be.
+        ValueError: If the arguments contradict each other.
+        EcgError: If the data or the checkpoint to resume from are missing, damaged, or do not belong to the run.
         SystemExit: After SIGINT or SIGTERM, with a checkpoint written.
+
+    Example:
+        >>> import tempfile
+        >>> from transformers import AutoModel
+        >>> from ecg_hf import PretrainingArguments, pretrain
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     arguments = PretrainingArguments(
+        ...         output_dir=folder, size="20k", corpus_fields=["num_records=20"], max_steps=1, batch_size=2
+        ...     )
+        ...     model = AutoModel.from_pretrained(pretrain(arguments))
+        >>> type(model).__name__
+        'EcgS4CPCBackbone'
     """
     if arguments.dry_run:
         raise ValueError("a dry run trains nothing; leave out dry_run, or call forecast(open_run(arguments))")
@@ -59,7 +72,14 @@ def pretrain(arguments: PretrainingArguments) -> Path:
 
 
 class OpenRun(NamedTuple):
-    """A run that is ready to begin."""
+    """A run that is ready to train.
+
+    Args:
+        trainer: Training loop, with the pair, the training crops and the validation records.
+        extractor: Feature extractor of the run.
+        corpora: Corpora of the run.
+        validation: Validation split of each corpus.
+    """
 
     trainer: Pretrainer
     extractor: EcgFeatureExtractor
@@ -67,17 +87,17 @@ class OpenRun(NamedTuple):
     validation: list[Split]
 
     def weights(self) -> list[float]:
-        """Gives how often each corpus is drawn, in any unit."""
+        """Returns the sampling weight of each corpus, in any unit."""
         return list(self.trainer.arguments.corpus_weights or self.trainer.train.order.sizes)
 
     def describe_corpora(self) -> list[dict[str, Any]]:
-        """Says of each corpus what a card must know."""
+        """Describes each corpus for a model card."""
         parts = zip(self.corpora, self.trainer.train.splits, self.validation, self.weights(), strict=True)
         return [describe_corpus(corpus, splits, weight) for corpus, *splits, weight in parts]
 
 
 def open_run(arguments: PretrainingArguments) -> OpenRun:
-    """Opens the data of a run and builds its model; raises what `pretrain` raises."""
+    """Opens the data of a run and builds its pair; raises the same errors as `pretrain`."""
     task = load(TASKS, arguments.task) if arguments.task else None
     extractor = make_extractor(arguments)
     corpora = open_corpora(arguments)
@@ -85,7 +105,7 @@ def open_run(arguments: PretrainingArguments) -> OpenRun:
     assert num_samples is not None
     opened = [open_splits(corpus, extractor) for corpus in corpora]
     train = [split for split, _ in opened]
-    # labels are counted before patients are left out: every share of them has the same outputs
+    # labels are counted before patients are left out, so that every fraction of the patients has the same outputs
     task = task and choose_labels(resolve_labels(task, corpora, train), arguments.labels)
     crops = make_crops(arguments, train, task)
     validation = [split.select(range(min(len(split), arguments.max_validation_records))) for _, split in opened]
@@ -100,7 +120,7 @@ def open_run(arguments: PretrainingArguments) -> OpenRun:
 
 
 def describe_run(arguments: PretrainingArguments, trainer: Pretrainer, pair: Pair) -> dict[str, Any]:
-    """Says what was done, for run.json."""
+    """Describes a finished run, for run.json."""
     state, examples = trainer.state, trainer.state.step * trainer.batch_size
     return {
         "kind": "pretraining",
@@ -112,7 +132,7 @@ def describe_run(arguments: PretrainingArguments, trainer: Pretrainer, pair: Pai
         "examples_seen": examples,
         "seconds": state.seconds,
         "parameters": pair.backbone.num_parameters(only_trainable=True),
-        # A backward pass costs twice its forward pass; the objective's own share is not counted.
+        # A backward pass costs as much as two forward passes; the cost of the objective itself is not counted.
         "flops": 3 * pair.backbone.forward_flops(trainer.num_samples) * examples,
         "validation_loss": state.best_loss,
         "validation_step": state.best_step,
@@ -121,7 +141,7 @@ def describe_run(arguments: PretrainingArguments, trainer: Pretrainer, pair: Pai
 
 
 def make_extractor(arguments: PretrainingArguments) -> EcgFeatureExtractor:
-    """Builds the input contract that a run's arguments describe."""
+    """Builds the feature extractor that the arguments of a run describe."""
     statistics = (PTBXL_MEAN, PTBXL_STD) if arguments.normalization == "corpus" else (None, None)
     return EcgFeatureExtractor(
         sampling_rate=arguments.sampling_rate,
@@ -135,26 +155,26 @@ def make_extractor(arguments: PretrainingArguments) -> EcgFeatureExtractor:
 
 
 def open_splits(corpus: Corpus, extractor: EcgFeatureExtractor) -> tuple[Split, Split]:
-    """Opens what is trained and what is validated on, and checks that they share no patient."""
+    """Opens the train and validation split of a corpus, and checks that they share no patient."""
     train, validation = (open_split(corpus, split, extractor) for split in SPLITS)
     require_disjoint(train, validation)
     return train, validation
 
 
 def choose_fraction(split: Split, arguments: PretrainingArguments) -> Split:
-    """Gives the records of a training split that a run is trained on."""
+    """Restricts a train split to the fraction of the patients that a run is trained on."""
     if arguments.fraction == 1:
         return split
     return split.select(fraction_of_patients(split, arguments.fraction, arguments.fraction_seed))
 
 
 def make_crops(arguments: PretrainingArguments, train: Sequence[Split], task: Task | None = None) -> MixedCrops:
-    """Gives the crops that a run is trained on, by their position.
+    """Builds the training crops of a run, by their position.
 
     Args:
-        arguments: Of the run.
-        train: Training split of each of its corpora, with all its patients.
-        task: What a supervised run learns.
+        arguments: Arguments of the run.
+        train: Train split of each corpus, with all patients.
+        task: Task that a supervised run learns; None for a self-supervised run.
     """
     train = [choose_fraction(split, arguments) for split in train]
     return MixedCrops(
@@ -168,10 +188,10 @@ def make_crops(arguments: PretrainingArguments, train: Sequence[Split], task: Ta
 
 
 def open_corpora(arguments: PretrainingArguments) -> list[Corpus]:
-    """Opens the corpora of a run: registered ones, each with its config and its data, and folders of built ones.
+    """Opens the corpora of a run: registered corpora, with their configs and data, and folders of built corpora.
 
     Raises:
-        KeyError: If one is neither registered nor a folder.
+        KeyError: If a corpus is neither registered nor a folder.
         ValueError: If there is not one data_dir for each registered corpus that needs data.
         EcgError: If a folder holds no built corpus.
     """
@@ -195,10 +215,15 @@ def open_corpora(arguments: PretrainingArguments) -> list[Corpus]:
 
 
 def make_pair(arguments: PretrainingArguments, task: Task | None) -> Pair:
-    """Builds a fresh pair of the size and with the fields that a run's arguments name.
+    """Builds a new pair of the size and with the fields that the arguments of a run name.
+
+    Args:
+        arguments: Arguments of the run.
+        task: Task that a supervised run learns; None for a self-supervised run.
 
     Raises:
         KeyError: If the pair or its size does not exist.
+        ValueError: If a supervised pair has no task, or another pair has one.
     """
     if arguments.pair not in PAIRS:
         raise KeyError(f"pair {arguments.pair!r} is not registered; choose one of {sorted(PAIRS)}")
@@ -216,7 +241,7 @@ def make_pair(arguments: PretrainingArguments, task: Task | None) -> Pair:
         fields |= label_fields(task)
     model = pair(pair.config_class(**fields))
     if arguments.gradient_checkpointing:
-        # transformers renamed it after 5.17, and warns of the old name
+        # transformers renamed this method after 5.17, and warns of the old name
         enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
         enable()
     return model

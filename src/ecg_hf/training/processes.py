@@ -1,4 +1,4 @@
-"""Where a run is executed: the devices, processes and precision that `accelerate launch` and the arguments say."""
+"""The processes of a run: their Accelerator, their agreement at the start, their failures, and their signals."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ from ecg_hf.training.arguments import PretrainingArguments
 
 
 def make_accelerator(arguments: PretrainingArguments) -> Accelerator:
-    """Builds it; a process makes one."""
+    """Builds the run's Accelerator; call it once per process."""
     accelerator = Accelerator(
         mixed_precision=arguments.mixed_precision,
         log_with=list(arguments.trackers) or None,
@@ -31,37 +31,37 @@ def make_accelerator(arguments: PretrainingArguments) -> Accelerator:
         dynamo_backend="inductor" if arguments.compile else None,
         kwargs_handlers=[
             InitProcessGroupKwargs(timeout=timedelta(seconds=arguments.timeout_s)),
-            # They are the same everywhere already: TrainStep sees to it.
+            # TrainStep already keeps the buffers of all processes equal.
             DistributedDataParallelKwargs(broadcast_buffers=False),
         ],
     )
     if accelerator.is_fsdp2:
-        # Sharded weights, norms, gradients and the loss stay in float32, as elsewhere: TrainStep computes by autocast.
+        # Sharded weights, norms, gradients and the loss stay in float32, as without shards: TrainStep uses autocast.
         accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy()
     return accelerator
 
 
 def require_same(accelerator: Accelerator, start: Any, folder: Path) -> None:
-    """Refuses to start where processes would train on different things, or go on from different checkpoints.
+    """Checks that all processes start with the same arguments and data, and from the same checkpoint.
 
     Args:
-        accelerator: Of the run.
-        start: What must be the same, as JSON has it.
-        folder: Of the run, for the message.
+        accelerator: Accelerator of the run.
+        start: Description of the start, which JSON can hold and which must be equal on all processes.
+        folder: Folder of the run, for the error message.
 
     Raises:
-        EcgProcessError: If it is not.
+        EcgProcessError: If the processes differ.
     """
     digest = hashlib.sha256(json.dumps(start, sort_keys=True).encode()).digest()[:7]
     own = torch.tensor(int.from_bytes(digest), device=accelerator.device)
     if not bool((accelerator.gather(own) == own).all()):
         raise EcgProcessError(
-            "the processes of this run differ in arguments, data or the checkpoint that they go on from, expected the "
+            "the processes of this run differ in arguments, data or the checkpoint that they resume from, expected the "
             f"same on all; compare data_dir, the versions of ecg_hf, and what each machine sees of {folder}"
         )
 
 
-# What gloo and NCCL say, through torch, of a peer that is gone or late.
+# Words in the errors that gloo and NCCL raise, through torch, when a peer is gone or late.
 _SIGNS = re.compile(
     r"Connection closed|Connection reset|Broken pipe|Timed out|timed out|timeout|Socket|NCCL|gloo|connectFullMesh", re.I
 )
@@ -69,33 +69,33 @@ _SIGNS = re.compile(
 
 @contextmanager
 def explain_failure(num_processes: int, timeout_s: float) -> Iterator[None]:
-    """Turns what a lost or hung process makes torch say into one error that says what to do.
+    """Turns torch's errors about a lost or hung process into one error with a remedy.
 
     Args:
-        num_processes: Of the run.
-        timeout_s: After which a process counts as hung.
+        num_processes: Number of processes of the run.
+        timeout_s: Time after which a process counts as hung, in s.
 
     Raises:
-        EcgProcessError: If another process, or one that loads, is gone or has not answered in time.
+        EcgProcessError: If another process, or a process of the loader, is gone or has not answered in time.
     """
     try:
         yield
     except RuntimeError as error:
         if str(error).startswith("DataLoader worker"):
             raise EcgProcessError(
-                f"a process that loads is gone ({error}), often for want of memory; resume with a smaller num_workers"
+                f"a loader process is gone ({error}), often for lack of memory; resume with a smaller num_workers"
             ) from error
         if num_processes == 1 or not (isinstance(error, DistError) or _SIGNS.search(str(error))):
             raise
         reason = str(error).strip().splitlines()[0]
         raise EcgProcessError(
             f"another of the {num_processes} processes is gone or did not answer within {timeout_s:g} s ({reason}); "
-            "look for its own error above, then start all again with --resume true"
+            "look for its own error above, then start all processes again with --resume true"
         ) from error
 
 
 class Interruption:
-    """A context in which SIGINT and SIGTERM only set `number`; outside the main thread it does nothing."""
+    """A context in which SIGINT and SIGTERM only set `number`; outside the main thread it has no effect."""
 
     def __init__(self) -> None:
         self.number: int | None = None

@@ -1,4 +1,4 @@
-"""What code and what corpora stand behind a run; written into run.json and results.json."""
+"""Descriptions of the code and corpora of a run, for run.json and results.json, and the writer of model folders."""
 
 import datetime
 import platform
@@ -22,7 +22,7 @@ PACKAGES = ("torch", "transformers", "datasets", "accelerate", "numpy", "safeten
 
 
 def describe_code() -> dict[str, Any]:
-    """Names the versions of the library, of Python and of what the library stands on, and the time (UTC)."""
+    """Describes the code: versions of the library, of Python and of the main dependencies, and the time (UTC)."""
     versions = {package: metadata.version(package) for package in PACKAGES}
     return {
         "ecg_hf": version("ecg_hf"),
@@ -32,12 +32,12 @@ def describe_code() -> dict[str, Any]:
 
 
 def describe_corpus(corpus: Corpus, splits: Sequence[Split], weight: float = 1.0) -> dict[str, Any]:
-    """Says what a card must know of a corpus that a model saw: source, licence, access, counts, fingerprint.
+    """Describes a corpus for a model card: source, licence, access, counts, sex and age, fingerprint.
 
     Args:
-        corpus: Its builder, or what was built of it.
-        splits: What was read of it, the training split first, whose patients' sex and age are summarised.
-        weight: Its share in a mixture, in any unit.
+        corpus: Corpus that the model was trained or evaluated on, raw or built.
+        splits: Splits that were read, the train split first; sex and age are summarised over the first split.
+        weight: Sampling weight of the corpus in a mixture, in any unit.
     """
     return {
         **corpus.facts,
@@ -49,14 +49,14 @@ def describe_corpus(corpus: Corpus, splits: Sequence[Split], weight: float = 1.0
 
 
 def base_run(model: str) -> dict[str, Any] | None:
-    """Reads the run.json of a model folder or Hub repository; None if it has none."""
+    """Reads the run.json of a model folder or Hub repository; returns None if there is none."""
     path = cached_file(model, "run.json", _raise_exceptions_for_missing_entries=False)
     run: dict[str, Any] | None = None if path is None else read_json(Path(path))
     return run
 
 
 def label_fields(task: Task) -> dict[str, Any]:
-    """Gives the config fields that name a task's outputs."""
+    """Returns the config fields that name a task's outputs."""
     return {
         "id2label": dict(enumerate(task.labels)),
         "label2id": {label: index for index, label in enumerate(task.labels)},
@@ -65,10 +65,16 @@ def label_fields(task: Task) -> dict[str, Any]:
 
 
 def save_run(folder: Path, model: Any, extractor: EcgFeatureExtractor, run: dict[str, Any]) -> None:
-    """Writes a model folder; run.json comes last and marks that the rest is whole.
+    """Writes a model folder; run.json comes last and marks the folder as complete.
+
+    Args:
+        folder: Path of the model folder.
+        model: Model to save.
+        extractor: Feature extractor of the model, which is its input contract.
+        run: Content of run.json.
 
     Raises:
-        EcgCheckpointError: If it cannot be written.
+        EcgCheckpointError: If the folder cannot be written.
     """
     try:
         partial = partial_folder(folder / "model")

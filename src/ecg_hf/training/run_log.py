@@ -1,4 +1,4 @@
-"""The log of a run: metrics.jsonl, one row per optimizer step, and loss.png, its picture."""
+"""The log of a run: metrics.jsonl, with one row per optimizer step, and loss.png, the plot of these rows."""
 
 import json
 import logging
@@ -20,26 +20,29 @@ if TYPE_CHECKING:
 Values = NDArray[np.float64]
 
 logger = logging.getLogger(__name__)
-MAX_POINTS = 2000  # that a curve keeps
+MAX_POINTS = 2000  # rows that a curve keeps
 
 
 class RunLog:
-    """Appends rows, each a line of JSON, each with its "step".
+    """The file `metrics.jsonl` of a run: rows with their "step", one line of JSON each.
 
     Args:
-        folder: The run's folder; the log is `metrics.jsonl` in it.
+        folder: Folder of the run, which holds `metrics.jsonl`.
     """
 
     def __init__(self, folder: Path):
         self.path = folder / "metrics.jsonl"
-        self.curve: list[dict[str, Any]] = []  # rows at even distances, and all that have a validation
+        self.curve: list[dict[str, Any]] = []  # evenly spaced rows, and all rows with a validation loss
         self._distance = 1
 
     def append(self, row: Mapping[str, float | int | None]) -> None:
-        """Writes a row; JSON has no NaN, so a number that is not finite becomes null.
+        """Appends a row; JSON has no NaN, so a number that is not finite becomes null.
+
+        Args:
+            row: Metrics by name, with the "step".
 
         Raises:
-            EcgCheckpointError: If it cannot be written.
+            EcgCheckpointError: If the file cannot be written.
         """
         finite = {name: value if value is None or math.isfinite(value) else None for name, value in row.items()}
         try:
@@ -61,7 +64,7 @@ class RunLog:
         return row["step"] % self._distance == 0 or "validation_loss" in row
 
     def rows(self) -> list[dict[str, Any]]:
-        """Reads all rows; half a row, which a killed run can leave at the end, is left out."""
+        """Reads all rows; an incomplete last row, which a killed run can leave, is left out."""
         return list(self._read())
 
     def _read(self) -> Iterator[dict[str, Any]]:
@@ -70,7 +73,11 @@ class RunLog:
                 yield from (json.loads(line) for line in file if line.endswith("}\n"))
 
     def truncate(self, step: int) -> None:
-        """Drops rows after a step: a run that continues from there will write them again."""
+        """Deletes the rows after a step; a run that resumes from the step writes them again.
+
+        Raises:
+            EcgCheckpointError: If the file cannot be written.
+        """
         self.curve, self._distance = [], 1
         partial = self.path.with_name(f".{self.path.name}.partial")
         try:
@@ -84,7 +91,7 @@ class RunLog:
             raise EcgCheckpointError(f"{self.path} cannot be written ({error}); free some space and resume") from error
 
 
-# What is drawn below the loss of a run, where it was measured.
+# Panels below the loss of a run, each drawn if the run has one of its metrics.
 _PANELS = {
     "shares": ("accuracy", "feature_std", "teacher_feature_std", "teacher_student_cosine"),
     "counts": ("effective_rank", "codebook_perplexity"),
@@ -93,14 +100,17 @@ _PANELS = {
 
 
 def plot_losses(rows: Sequence[Mapping[str, Any]]) -> "Figure":
-    """Draws the training loss, raw and smoothed, the validation loss, and below them health and learning rate.
+    """Draws the training loss, raw and smoothed, and the validation loss; below them, health and learning rate.
 
     The loss is on a logarithmic scale if it falls by more than a factor of ten. Steps whose loss was not finite are
     marked.
 
     Args:
-        rows: Of metrics.jsonl: each with "step" and "loss" (null if not finite), and where they apply
-            "validation_loss", "learning_rate" and what an objective measures.
+        rows: Rows of metrics.jsonl, each with "step" and "loss" (null if not finite) and, where measured,
+            "validation_loss", "learning_rate" and the metrics of the objective.
+
+    Returns:
+        The figure.
 
     Raises:
         ValueError: If no row has a loss.
@@ -151,17 +161,17 @@ def _series(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[Values, Value
 
 
 def _smooth(values: Values) -> Values:
-    """Mean over a window of 2 % of the steps, cut off at both ends."""
+    """Computes the mean over a window of 2 % of the steps; the window is cut off at both ends."""
     window = np.ones(2 * (len(values) // 100) + 1)
     return np.convolve(values, window, "same") / np.convolve(np.ones(len(values)), window, "same")
 
 
 def plot_run(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draws the course of a run, or says in a warning what is missing for it: no run ends for want of a picture.
+    """Saves the plot of a run; if that fails, logs a warning, because a run must not end for a missing plot.
 
     Args:
-        rows: Of its log.
-        path: Where the picture goes.
+        rows: Rows of the run's log; nothing is drawn if no row has a loss.
+        path: Path of the image.
     """
     if not any(row.get("loss") is not None for row in rows):
         return

@@ -1,21 +1,21 @@
-"""Where a pretraining run is."""
+"""`TrainingState`, the progress of a pretraining run."""
 
 from dataclasses import dataclass
 
 
 @dataclass
 class TrainingState:
-    """Where a run is.
+    """The progress of a run, which each of its checkpoints saves.
 
     Args:
-        step: Optimizer steps taken.
-        nonfinite: Steps in a row that were skipped because their gradient was not finite.
-        skipped: All steps that were skipped.
-        collapsed: Steps in a row whose representations had collapsed.
-        best_loss: The best validation loss so far.
-        best_step: The step at which it was seen.
-        waited: Validations since then.
-        seconds: Time spent so far.
+        step: Number of optimizer steps run, skipped steps included.
+        nonfinite: Number of consecutive steps that were skipped because their gradient was not finite.
+        skipped: Number of all skipped steps.
+        collapsed: Number of consecutive steps with signs of collapse.
+        best_loss: Best validation loss so far; None before the first validation.
+        best_step: Step of the best validation loss.
+        waited: Number of validations since the best one.
+        seconds: Time spent on steps, in s.
     """
 
     step: int = 0

@@ -1,4 +1,4 @@
-"""One optimizer step, all of it on the device: the host looks at its numbers while the next one runs."""
+"""One optimizer step, entirely on the device: the host reads its metrics while the next step runs."""
 
 import contextlib
 import math
@@ -19,13 +19,13 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StepReport:
-    """What a step measured, on its way from the device.
+    """The metrics of a step, on their way from the device to the host.
 
     Args:
-        step: Its number, from 1.
-        names: Of the values.
-        values: Means over the processes.
-        learning_rate: Of the step.
+        step: Number of the step, from 1.
+        names: Names of the metrics.
+        values: Metrics and then a flag for each of `SIGNALS`, averaged over the processes.
+        learning_rate: Learning rate of the step.
     """
 
     def __init__(self, step: int, names: list[str], values: Tensor, learning_rate: float):
@@ -39,7 +39,11 @@ class StepReport:
             self._arrived.record()
 
     def read(self) -> tuple[dict[str, float], int | None]:
-        """Waits for the values and gives them by name, and the signal that any process was sent, if there is one."""
+        """Waits for the values.
+
+        Returns:
+            Metrics by name, and the signal that any process has received; None if there is no signal.
+        """
         if self._arrived is not None:
             self._arrived.synchronize()
         *values, interrupted, terminated = self._values.tolist()
@@ -48,34 +52,37 @@ class StepReport:
 
 
 class TrainStep:
-    """Moves a pair's weights by one batch.
+    """An optimizer step, which moves a pair's weights by one batch.
 
     Every random number of a step is a function of (seed, step, rank). A step whose gradient is not finite moves
-    nothing: neither weights nor optimizer, teacher, codebooks, nor statistics of batch norms.
+    nothing: neither weights nor optimizer, teacher, codebooks or batch-norm statistics.
 
     Args:
-        arguments: Of the run.
-        accelerator: Where it runs.
-        pair: The model, not yet prepared.
+        arguments: Arguments of the run.
+        accelerator: Accelerator of the run.
+        pair: Pair to train, not yet prepared by the Accelerator.
     """
 
     def __init__(self, arguments: PretrainingArguments, accelerator: Accelerator, pair: Pair):
         self.arguments, self.accelerator = arguments, accelerator
         scales = LEARNING_RATE_SCALES[arguments.learning_rate_scales]
         groups = parameter_groups(pair, arguments.learning_rate, arguments.weight_decay, scales)
-        # The fused form is the one that can skip a step without asking the host.
+        # Only the fused optimizer can skip a step without asking the host.
         self.model, self.optimizer = accelerator.prepare(pair, torch.optim.AdamW(groups, fused=True))
-        # Out of what distributes and compiles them.
+        # Unwrapped from DDP and torch.compile.
         self.pair: Pair = accelerator.unwrap_model(self.model, keep_torch_compile=False)
         self.adam: Any = self.optimizer.optimizer
 
     def run(self, step: int, batches: list[dict[str, Tensor]], interruption: int | None = None) -> StepReport:
-        """Takes a step.
+        """Runs one step.
 
         Args:
-            step: How many were taken before it.
+            step: Number of steps that were run before.
             batches: Micro-batches of this process.
-            interruption: The signal that this process was sent, of which all processes learn in the report.
+            interruption: Signal that this process has received, which the report passes on to all processes.
+
+        Returns:
+            The report of the step.
         """
         arguments = self.arguments
         words = np.random.SeedSequence([arguments.seed, step, self.accelerator.process_index]).generate_state(1)
@@ -113,7 +120,7 @@ class TrainStep:
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def _move(self, finite: Tensor, statistics: list[Tensor], before: list[Tensor]) -> None:
-        if self.accelerator.scaler is None:  # which finds out by itself, and lowers its scale
+        if self.accelerator.scaler is None:  # a scaler finds out by itself, and lowers its scale
             self.adam.found_inf = (~finite).float()
         self.optimizer.step()
         self.pair.after_step(finite)
@@ -123,7 +130,7 @@ class TrainStep:
         self.optimizer.zero_grad()
 
     def _agree(self, statistics: list[Tensor]) -> None:
-        """Averages over the processes what each has seen in its own crops, so that all are the same model."""
+        """Averages statistics of each process' own crops over the processes, so that all hold the same model."""
         if statistics and self.accelerator.num_processes > 1:
             together = self.accelerator.reduce(torch.cat([value.flatten() for value in statistics]), "mean")
             for value, mean in zip(statistics, together.split([value.numel() for value in statistics]), strict=True):
@@ -131,6 +138,6 @@ class TrainStep:
 
 
 def batch_norm_statistics(model: nn.Module) -> list[Tensor]:
-    """Lists the running statistics of a model's batch norms, which a forward pass moves."""
+    """Lists the running statistics of a model's batch norms that a forward pass updates."""
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     return [value for norm in norms if norm.training for value in norm.buffers()]

@@ -1,4 +1,4 @@
-"""Pretraining a pair: the loop over steps, one log row each, checkpoints that survive anything."""
+"""The pretraining loop: optimizer steps, one log row for each, validations, checkpoints and resumption."""
 
 import logging
 import math
@@ -10,11 +10,11 @@ from typing import Any
 
 from accelerate.utils import send_to_device
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ecg_hf.data.batches import EcgLoader, MixedCrops, StepBatches
 from ecg_hf.errors import EcgCheckpointError
 from ecg_hf.models.pairs import Pair
+from ecg_hf.output.console import Progress
 from ecg_hf.output.files import read_json, sha256_of
 from ecg_hf.training.arguments import PretrainingArguments
 from ecg_hf.training.batch_norms import NUM_BATCHES, regather
@@ -28,21 +28,21 @@ from ecg_hf.training.state import TrainingState
 from ecg_hf.training.step import StepReport, TrainStep
 from ecg_hf.training.validation import validation_loss
 
-PLOT_SECONDS = 60  # between two pictures of a run
+PLOT_SECONDS = 60  # least time between two plots of a run
 logger = logging.getLogger(__name__)
 
 
 class Pretrainer:
-    """The loop that moves a pair's weights.
+    """The training loop of a pair.
 
-    The host looks at the numbers of a step while the next one runs, so what they lead to, a row of the log, a warning
-    or an end, comes one step later; validations and checkpoints wait for them.
+    The host reads the metrics of a step while the next step runs, so their consequences (a log row, a warning, the
+    end of the run) come one step later; validations and checkpoints wait for the metrics.
 
     Args:
-        arguments: What decides the run.
-        pair: The model.
-        train: Crops by position.
-        validation: Records to validate on, and their labels if the objective wants them.
+        arguments: Arguments of the run.
+        pair: Pair to train.
+        train: Training crops, by position.
+        validation: Validation records, with their labels if the objective uses labels.
     """
 
     def __init__(
@@ -67,16 +67,16 @@ class Pretrainer:
         self.state = TrainingState()
         self.interruption = Interruption()
         self.bar: Any = None
-        self.stop: int | None = None  # the signal that a process was sent, once all know of it
+        self.stop: int | None = None  # the signal that a process has received, once all know it
         self._pending: StepReport | None = None
         self._plotted = -math.inf
         self._saved_best: int | None = None
 
     def fit(self) -> Pair:
-        """Runs to the end, or to an interruption.
+        """Trains the pair to the end of the run, or to an interruption.
 
         Returns:
-            The trained pair; with early stopping, that of the best validation.
+            The trained pair; with early stopping, the pair at its best validation.
 
         Raises:
             SystemExit: After SIGINT or SIGTERM, with a checkpoint written.
@@ -87,8 +87,8 @@ class Pretrainer:
         """
         with explain_failure(self.accelerator.num_processes, self.arguments.timeout_s):
             self._start()
-            steps = {"total": self.arguments.max_steps, "initial": self.state.step, "disable": not self.main}
-            with self.interruption, self.writer, tqdm(**steps) as self.bar:
+            steps = Progress("training", self.arguments.max_steps, initial=self.state.step, shown=self.main)
+            with self.interruption, self.writer, steps as self.bar:
                 self._loop()
             self.accelerator.wait_for_everyone()
             pair = self._trained()
@@ -99,7 +99,7 @@ class Pretrainer:
     def _loop(self) -> None:
         arguments, clock = self.arguments, time.perf_counter()
         if self._waited_enough():
-            return  # it had come to its end before it was resumed
+            return  # the run had stopped early before it was resumed
         for batches, waited in self.batches(range(self.state.step, arguments.max_steps)):
             report = self.step.run(self.state.step, batches, self.interruption.number)
             self._settle()
@@ -124,7 +124,7 @@ class Pretrainer:
         return 0 < self.arguments.early_stopping_patience <= self.state.waited
 
     def batches(self, steps: range) -> Iterator[tuple[list[dict[str, Tensor]], float]]:
-        """Gives this process' micro-batches of each step, and the seconds it took to have them."""
+        """Yields the micro-batches of this process for each step, and the seconds spent waiting for them."""
         arguments = self.arguments
         accumulation = arguments.gradient_accumulation_steps
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
@@ -137,7 +137,7 @@ class Pretrainer:
             yield [send_to_device(batch, self.accelerator.device, non_blocking=True) for batch in loaded], waited
 
     def _settle(self, **measured: float) -> None:
-        """Looks at the numbers of the last step, unless that was done: logs them and acts on them."""
+        """Reads the metrics of the last step, unless they have been read, logs them and acts on them."""
         report, self._pending = self._pending, None
         if report is None:
             return
@@ -170,18 +170,16 @@ class Pretrainer:
             self.log.append(row)
         numbers = {name: value for name, value in row.items() if name != "step" and value is not None}
         self.accelerator.log(numbers, step=row["step"])
-        shown = {"loss": f"{row['loss']:.4g}", "crops_per_second": f"{row['crops_per_second']:.0f}"}
-        self.bar.set_postfix(shown, refresh=False)  # it is drawn now and then, not at every step
-        self.bar.update()
+        self.bar.update(loss=f"{row['loss']:.4g}", crops_per_second=f"{row['crops_per_second']:.0f}")
 
     def _plot(self) -> None:
-        """Draws the course of the run so far, for whoever looks in while it runs; it takes a second, so not often."""
+        """Plots the run so far, at most once in `PLOT_SECONDS` because a plot takes a second."""
         if self.main and time.monotonic() - self._plotted > PLOT_SECONDS:
             self._plotted = time.monotonic()
             plot_run(self.log.curve, self.folder / "loss.png")
 
     def _validate(self) -> float:
-        """Computes the validation loss and notes whether it is the best so far."""
+        """Computes the validation loss and notes a new best one; with early stopping, its weights are saved."""
         loss = validation_loss(
             self.step.pair, self.validation, self.num_samples, self.arguments.batch_size, self.accelerator
         )
@@ -199,7 +197,7 @@ class Pretrainer:
         return {name: whole(value) for name, value in self.step.pair.state_dict().items()}
 
     def _trained(self) -> Pair:
-        """Gives the pair that the run has come to, on one device however it was trained."""
+        """Returns the trained pair, on one device however it was trained."""
         if self.arguments.early_stopping_patience and self.state.best_step is not None:
             best: Pair = self.pair_class.from_pretrained(self.best.folder(self.state.best_step))
             best.to(self.accelerator.device)
@@ -207,7 +205,7 @@ class Pretrainer:
         weights = self._weights()
         if type(self.step.pair) is self.pair_class:
             return self.step.pair
-        pair = self.pair_class(self.config)  # its parts were sharded, and stay so
+        pair = self.pair_class(self.config)  # the modules of the trained pair stay sharded
         pair.load_state_dict(weights)
         pair.to(self.accelerator.device)
         return pair
@@ -247,8 +245,8 @@ class Pretrainer:
             )
         if saved["layout"] != (layout := self._layout()):
             logger.warning(
-                "the run goes on as %s, until here it was %s: the same crops in the same order, but random numbers "
-                "within a step and sums over the batch differ",
+                "the run resumes with %s from a checkpoint written with %s: the crops and their order stay the same, "
+                "but random numbers within a step and sums over the batch differ",
                 layout,
                 saved["layout"],
             )
@@ -259,14 +257,14 @@ class Pretrainer:
         self._saved_best = self.state.best_step
 
     def _layout(self) -> dict[str, int]:
-        """Says how a step's crops are shared out."""
+        """Describes how the crops of a step are divided into micro-batches."""
         names = ("batch_size", "gradient_accumulation_steps")
         return {name: getattr(self.arguments, name) for name in names} | {"processes": self.accelerator.num_processes}
 
     def _checkpoint(self) -> None:
         self.writer.wait()
         if self.main:
-            # What the last checkpoint names must stay until the next one is whole.
+            # The best weights that the last checkpoint refers to must stay until the next checkpoint is complete.
             self.best.keep(self._saved_best, self.state.best_step)
         self._saved_best = self.state.best_step
         files = self.snapshot.take(keep=self.main)

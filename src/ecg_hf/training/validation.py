@@ -1,4 +1,4 @@
-"""The loss of a pair on records that it does not learn from."""
+"""The validation loss of a pair, over all tiles of the validation records."""
 
 from collections.abc import Iterator
 
@@ -15,14 +15,17 @@ from ecg_hf.models.pairs import Pair
 def validation_loss(
     pair: Pair, validation: MixedCrops, num_samples: int, batch_size: int, accelerator: Accelerator
 ) -> float:
-    """Averages the loss over all disjoint tiles of all records, which the processes share.
+    """Computes the loss averaged over all disjoint tiles of all records, which are divided among the processes.
 
     Args:
-        pair: Which is in training mode again afterwards.
-        validation: The records, and their labels if the objective wants them.
-        num_samples: Length of a tile.
+        pair: Pair to evaluate; it is left in training mode.
+        validation: Validation records, with their labels if the objective uses labels.
+        num_samples: Length of a tile, in samples.
         batch_size: Tiles in a batch.
-        accelerator: Of the run.
+        accelerator: Accelerator of the run.
+
+    Returns:
+        The mean loss per tile, equal on all processes.
     """
     pair.eval()
     rank, world = accelerator.process_index, accelerator.num_processes
@@ -40,9 +43,9 @@ def validation_loss(
 def _as_many_batches(
     validation: MixedCrops, num_samples: int, batch_size: int, rank: int, world: int
 ) -> Iterator[tuple[dict[str, Tensor], int]]:
-    """Gives as many batches to each process, each with the number of tiles that count, which may be none.
+    """Yields equally many batches in each process, each with the number of its tiles that count, which may be 0.
 
-    Where weights are sharded, a forward pass needs all processes.
+    A forward pass of sharded weights needs all processes.
     """
     most = max(
         -(-sum(int((split.lengths[other::world] // num_samples).sum()) for split in validation.splits) // batch_size)

@@ -75,7 +75,7 @@ def test_arguments_come_from_the_grid_then_the_family_the_objective_and_the_size
         ({"evaluations": [PROBE, PROBE]}, r"each evaluation needs a name of its own, got \['p'\] twice"),
         ({"evaluations": [PROBE | {"group": "ood_unseen"}]}, r"p is of the group ood_unseen, .*\['PVC'\] are not"),
         ({"evaluations": [PROBE | {"labels": ["PVC", "LAD"]}]}, r"its labels \['LAD'\] are not"),
-        ({"evaluations": [PROBE | {"group": "ood_unseen", "labels": []}]}, r"of its labels \['AFIB', 'PVC'\] are not"),
+        ({"evaluations": [PROBE | {"group": "ood_unseen", "labels": []}]}, r"its labels \['AFIB', 'PVC'\] are not"),
         ({"evaluations": [PROBE | {"labels": []}]}, r"p is of the group ood_seen, .*'NORM', .* are not"),
         ({"learning_rates": {"rates": [1e-3], "sizes": ["2m"]}}, "the grid has no '2m' among its sizes"),
         ({"learning_rates": {"rates": 1e-3, "sizes": ["20k"]}}, "rates of learning_rates must be a list, got 0.001"),

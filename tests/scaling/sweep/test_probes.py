@@ -41,11 +41,11 @@ def test_a_probe_that_can_be_made_passes(tmp_path):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"labels": ["NORMAL"]}, "odd cannot be made of any run: synthetic has no label 'NORMAL'; choose from"),
-        ({"split": "dev"}, "odd cannot be made of any run: synthetic has the splits train, .*, not 'dev'"),
-        ({"probe_sizes": [60, 500]}, r"odd cannot be made .* asks for 500 training records, got \d+; ask for fewer"),
-        ({"probe_sizes": [60, 7]}, r"odd cannot be made .* label NORM of a probe has \d records of one class among 7"),
-        ({"task": "mimic_age", "labels": []}, "odd cannot be made .* a probe asks for labels"),
+        ({"labels": ["NORMAL"]}, "odd cannot be evaluated for any run: synthetic has no label 'NORMAL'; choose from"),
+        ({"split": "dev"}, "odd cannot be evaluated for any run: synthetic has the splits train, .*, not 'dev'"),
+        ({"probe_sizes": [60, 500]}, r"odd cannot be .* asks for 500 training records, got \d+; ask for fewer"),
+        ({"probe_sizes": [60, 7]}, r"odd cannot be .* label NORM of a probe has \d records of one class among 7"),
+        ({"task": "mimic_age", "labels": []}, "odd cannot be .* a probe asks for labels"),
     ],
 )
 def test_a_probe_that_no_run_can_have_is_refused_before_any_is_trained(tmp_path, changes, message):

@@ -7,15 +7,14 @@ from sklearn.model_selection import PredefinedSplit, cross_val_score
 
 from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.evaluation.bootstrap import bootstrap, cluster_by_patient
+from ecg_hf.evaluation.probes.logistic import NUM_FOLDS, PENALTIES, fit_logistic, fit_path, log_losses
 from ecg_hf.evaluation.weighted_scores import label_statistics
-from ecg_hf.scaling.sweep.evaluations.logistic import NUM_FOLDS, PENALTIES, fit_logistic, fit_path
 from ecg_hf.scaling.sweep.evaluations.probes import choose_records, project, standardise
 from ecg_hf.scaling.sweep.evaluations.scores import (
     Answers,
     auroc_influences,
     binary_entropy,
     clustered_error,
-    log_losses,
     mean_influences,
 )
 

@@ -1,4 +1,4 @@
-"""A zip archive on this machine."""
+"""The root of a corpus in a local zip archive."""
 
 import os
 import stat
@@ -12,7 +12,12 @@ from ecg_hf.errors import EcgAccessError, EcgFormatError, EcgIntegrityError
 
 
 class ZipRoot(CorpusRoot):
-    """A zip archive on this machine, opened anew in each process, since processes must not share a file position."""
+    """A local zip archive, which every process opens for itself, since processes must not share a file position.
+
+    Args:
+        archive: Path of the zip archive.
+        prefix: Path of the corpus' own folder within the archive, ending with "/"; empty for the top.
+    """
 
     def __init__(self, archive: Path, prefix: str = "") -> None:
         self.archive, self.prefix = archive.resolve(), prefix
@@ -26,7 +31,7 @@ class ZipRoot(CorpusRoot):
 
     @property
     def members(self) -> zipfile.ZipFile:
-        """The archive, open in this process."""
+        """The archive as opened in this process."""
         if self._opened is None or self._opened[0] != os.getpid():
             self._opened = os.getpid(), _open_zip(self.archive)
         return self._opened[1]
@@ -59,7 +64,7 @@ class ZipRoot(CorpusRoot):
         return None if info is None else f"{info.file_size}-{info.CRC:08x}"
 
     def list(self, path: str = "") -> list[str]:
-        """Names what lies directly in a folder, sorted."""
+        """Lists the names of the files and folders in a folder, sorted."""
         prefix = self.prefix + (plain_path(path) + "/" if path else "")
         below = (name.removeprefix(prefix) for name in self.members.NameToInfo if name.startswith(prefix))
         names = {name.split("/")[0] for name in below} - {""}
@@ -72,7 +77,7 @@ def _open_zip(archive: Path) -> zipfile.ZipFile:
     try:
         opened = zipfile.ZipFile(archive)
     except (zipfile.BadZipFile, OSError) as error:
-        raise EcgFormatError(f"{archive} is no zip archive that can be read ({error}); download it again") from None
+        raise EcgFormatError(f"{archive} is not a readable zip archive ({error}); download it again") from None
     if len(opened.NameToInfo) != len(opened.infolist()):
-        raise EcgIntegrityError(f"{archive} holds two files of one name; download it again")
+        raise EcgIntegrityError(f"{archive} holds two files of the same name; download it again")
     return opened

@@ -1,4 +1,4 @@
-"""What every place of a corpus can do: give its files by relative path, and never one outside."""
+"""The base class of all roots, from which a corpus reads files by relative path and never a file outside."""
 
 from abc import ABC, abstractmethod
 from typing import BinaryIO, ClassVar
@@ -7,23 +7,26 @@ from ecg_hf.errors import EcgAccessError
 
 
 class MissingFileError(EcgAccessError):
-    """A file that is not there, as opposed to one that must not or cannot be read."""
+    """The error for a file that does not exist, as opposed to one that must not or cannot be read."""
 
 
 class CorpusRoot(ABC):
-    """The one place that a corpus reads from; paths are relative to it, with "/" between their parts."""
+    """The place of a corpus' files; their paths are relative to it, with "/" as separator."""
 
-    max_bytes: ClassVar[int] = 2**30  # of one file read whole; keeps a zip bomb or an endless answer out of memory
-    stamps_are_cheap: ClassVar[bool] = True  # whether all files of a corpus can be stamped in passing
+    max_bytes: ClassVar[int] = 2**30  # bytes of a file read whole; keeps zip bombs and endless responses out of memory
+    stamps_are_cheap: ClassVar[bool] = True  # whether all files of a corpus can be stamped quickly
 
     def read(self, path: str) -> bytes:
         """Reads a whole file.
 
+        Args:
+            path: Path of the file, relative to the root.
+
         Raises:
             MissingFileError: If there is no such file.
-            EcgAccessError: If the path or the file leaves the root, cannot be read, is larger than `max_bytes`, or
-                is a web page saved under the name of a data file.
-            EcgIntegrityError: If the archive that holds it is damaged there.
+            EcgAccessError: If the path or the file is outside the root, or the file cannot be read, is larger than
+                `max_bytes`, or is a web page saved under the name of a data file.
+            EcgIntegrityError: If the file is damaged within its archive.
         """
         data = self._read(plain_path(path))
         if len(data) > self.max_bytes:
@@ -38,23 +41,26 @@ class CorpusRoot(ABC):
     def open(self, path: str) -> BinaryIO:
         """Opens a file of any size to read parts of it; the caller closes it.
 
+        Args:
+            path: Path of the file, relative to the root.
+
         Raises:
             MissingFileError: If there is no such file.
-            EcgAccessError: If the path or the file leaves the root or cannot be read in parts.
+            EcgAccessError: If the path or the file is outside the root, or the file cannot be read in parts.
         """
         return self._open(plain_path(path))
 
     def exists(self, path: str) -> bool:
-        """Says whether there is such a file."""
+        """Returns whether a file exists."""
         return self.stamp(path) is not None
 
     def stamp(self, path: str) -> str | None:
-        """Gives a text that changes whenever the file changes, without reading it; None if there is no such file."""
+        """Returns a text that changes whenever the file changes, without reading the file; None if there is no file."""
         return self._stamp(plain_path(path))
 
     @abstractmethod
     def list(self, path: str = "") -> list[str]:
-        """Names what lies directly in a folder, sorted; a server cannot tell and raises EcgAccessError."""
+        """Lists the names of the files and folders in a folder, sorted; a server raises `EcgAccessError`."""
 
     @abstractmethod
     def _read(self, path: str) -> bytes: ...
@@ -73,19 +79,19 @@ class CorpusRoot(ABC):
 
 
 def is_html(data: bytes) -> bool:
-    """Says whether bytes begin like a web page."""
+    """Returns whether the data begin like a web page."""
     start = data[:1024].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     return start.startswith(b"<") and (b"<html" in start or b"<!doctype html" in start)
 
 
 def plain_path(path: str) -> str:
-    """Gives a path back if it is a plain one below the root.
+    """Returns a path unchanged after checking that it is relative and stays below the root.
 
     Raises:
-        EcgAccessError: If it is empty, absolute, or leads up or out.
+        EcgAccessError: If the path is empty or absolute, has an empty part, ".", ".." or a backslash.
     """
     if {"", ".", ".."} & set(path.split("/")) or "\\" in path or "\0" in path or path[1:2] == ":":
         raise EcgAccessError(
-            f"{path!r} is no plain path below the root; what names it is damaged or hostile, replace it"
+            f"{path!r} is not a plain path below the root; the file that states it is damaged or malicious, replace it"
         )
     return path

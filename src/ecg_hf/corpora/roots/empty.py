@@ -6,7 +6,7 @@ from ecg_hf.corpora.roots.base import CorpusRoot
 
 
 class EmptyRoot(CorpusRoot):
-    """A place without any file.
+    """A root without any file.
 
     Args:
         name: Name of the corpus, for messages.
@@ -19,7 +19,7 @@ class EmptyRoot(CorpusRoot):
         return self.name
 
     def list(self, path: str = "") -> list[str]:
-        """Returns no name: nothing lies here."""
+        """Returns an empty list."""
         return []
 
     def _read(self, path: str) -> bytes:

@@ -1,4 +1,4 @@
-"""A folder on this machine."""
+"""The root of a corpus in a local folder."""
 
 import stat
 from pathlib import Path
@@ -9,7 +9,11 @@ from ecg_hf.errors import EcgAccessError
 
 
 class FolderRoot(CorpusRoot):
-    """A folder on this machine."""
+    """A local folder, out of which no path and no link may lead.
+
+    Args:
+        folder: Path of the corpus' own folder.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
@@ -57,7 +61,7 @@ class FolderRoot(CorpusRoot):
         return f"{status.st_size}-{status.st_mtime_ns}"
 
     def list(self, path: str = "") -> list[str]:
-        """Names what lies directly in a folder, sorted."""
+        """Lists the names of the files and folders in a folder, sorted."""
         folder = self._real(plain_path(path)) if path else self.folder
         if not folder.is_dir():
             raise EcgAccessError(f"{self}/{path} is a file, not a folder that can be listed; read it instead")

@@ -1,4 +1,4 @@
-"""Where a corpus' files lie: a folder, a zip archive or a file server, found below the place that a user names."""
+"""The function that opens the place given by a user and finds the corpus there."""
 
 import os
 from pathlib import Path
@@ -9,21 +9,24 @@ from ecg_hf.corpora.roots.folder import FolderRoot
 from ecg_hf.corpora.roots.server import ServerRoot
 from ecg_hf.errors import EcgAccessError
 
-DEPTH = 8  # folders to go down from the root in search of the corpus
-MAX_FOLDERS = 20_000  # to look into in that search
+DEPTH = 8  # levels of folders that are searched for the corpus
+MAX_FOLDERS = 20_000  # folders that are searched at most
 
 
 def open_root(location: str | os.PathLike[str], marker: str) -> CorpusRoot:
-    """Opens the place of a corpus, or finds it below the place given.
+    """Opens the root of a corpus, searching a folder or a zip archive for it.
 
     Args:
-        location: A folder, a zip archive, or the address of a folder on a file server. The first two may hold the
-            corpus some folders further down, as wget and PhysioNet's zip archives leave it.
-        marker: A file that stands in the corpus' own folder and nowhere else.
+        location: A folder, a zip archive, or the http(s) address of a folder on a file server. A folder or an archive
+            may hold the corpus some folders further down, as downloads by wget and PhysioNet's zip archives do.
+        marker: Path of a file that exists in the corpus' own folder and nowhere else.
+
+    Returns:
+        The root, from which paths start at the folder that holds the marker. A server is not searched.
 
     Raises:
         EcgAccessError: If there is no such place, or it holds no corpus or more than one.
-        EcgFormatError: If a file is given that is no zip archive.
+        EcgFormatError: If `location` is a file but not a zip archive.
     """
     text = os.fspath(location)
     if text.startswith(("http://", "https://")):
@@ -37,7 +40,7 @@ def open_root(location: str | os.PathLike[str], marker: str) -> CorpusRoot:
         names = [name for name in root.members.NameToInfo if f"/{name}".endswith(f"/{marker}")]
         root.prefix = _the_only(path, marker, [name.removesuffix(marker) for name in names])
         return root
-    raise EcgAccessError(f"{text} is no folder, zip archive or http(s) address; set data_dir to where the corpus is")
+    raise EcgAccessError(f"{text} is not a folder, zip archive or http(s) address; set data_dir to where the corpus is")
 
 
 def _folders_with(top: Path, marker: str) -> list[Path]:

@@ -1,4 +1,4 @@
-"""A folder of a file server, read over http or https."""
+"""The root of a corpus on a file server, read over http or https."""
 
 import time
 from http.client import HTTPException
@@ -13,12 +13,19 @@ from ecg_hf.corpora.roots.base import CorpusRoot, MissingFileError
 from ecg_hf.errors import EcgAccessError
 
 TIMEOUT_S = 30.0
-WAITS_S = (0.5, 2.0, 8.0)  # before each further try at a server that is busy or broke off
-BLOCK = 2**20  # bytes fetched at least when a file is read in parts
+WAITS_S = (0.5, 2.0, 8.0)  # before each new attempt after the server was busy or broke the connection
+BLOCK = 2**20  # bytes that are fetched at once when a file is read in parts
 
 
 class ServerRoot(CorpusRoot):
-    """A folder of a file server, read over http or https without logging in."""
+    """A folder on a file server, read over http or https without a login.
+
+    Args:
+        url: Plain address of the corpus' own folder.
+
+    Raises:
+        EcgAccessError: If the address has a user, a query or a fragment, or lacks a host.
+    """
 
     stamps_are_cheap: ClassVar[bool] = False
 
@@ -52,7 +59,7 @@ class ServerRoot(CorpusRoot):
                 reason = str(error)
             if wait is not None:
                 time.sleep(wait)
-        raise EcgAccessError(f"{self}/{path} could not be had ({reason}); download the corpus and pass its folder")
+        raise EcgAccessError(f"{self}/{path} could not be fetched ({reason}); download the corpus and pass its folder")
 
     def _read(self, path: str) -> bytes:
         return self._ask(path, "GET")[1]
@@ -74,7 +81,7 @@ class ServerRoot(CorpusRoot):
             return None
 
     def list(self, path: str = "") -> list[str]:
-        """Refuses, since a file server cannot be listed."""
+        """Raises `EcgAccessError`, since a file server cannot be listed."""
         raise EcgAccessError(
             f"{self}/{path} is on a file server, which cannot be listed; use a folder or a zip archive"
         )

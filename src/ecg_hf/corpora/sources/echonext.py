@@ -1,4 +1,4 @@
-"""EchoNext: 100,000 twelve-lead ECGs of 36,286 patients in New York, with what echocardiography found in the heart."""
+"""The corpus EchoNext: 100,000 twelve-lead ECGs of 36,286 patients in New York, labelled by echocardiography."""
 
 import io
 import logging
@@ -19,12 +19,12 @@ from ecg_hf.errors import EcgAccessError, EcgFormatError, EcgIntegrityError
 from ecg_hf.signals.formats.npy import NpyFile
 from ecg_hf.signals.record import LEADS, Record
 
-TABLES = ("echonext_metadata_100k.csv", "EchoNext_metadata_100k.csv")  # both spellings are in use
+TABLES = ("echonext_metadata_100k.csv", "EchoNext_metadata_100k.csv")  # both spellings of the name are in use
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
-APART = "no_split"  # further ECGs of patients of val and test
-SAMPLING_RATE = 250
-SHAPE = (1, 2500, 12)
-GAIN = 2000.0  # steps per standard deviation: a rounding of 0.00025 of it, and room for 16 of them
+APART = "no_split"  # in the column "split": further ECGs of patients of val and test
+SAMPLING_RATE = 250  # Hz
+SHAPE = (1, 2500, 12)  # of one ECG in an array
+GAIN = 2000.0  # steps per standard deviation (SD): int16 then holds 16 SD, rounded to within 0.00025 SD
 FLAGS = (
     "lvef_lte_45_flag",
     "lvwt_gte_13_flag",
@@ -41,21 +41,27 @@ FLAGS = (
 ANY = "shd_moderate_or_greater_flag"
 COLUMNS = ("ecg_key", "patient_key", "age_at_ecg", "sex", "split", *FLAGS, ANY)
 SEXES = {"0": "female", "1": "male", "0.0": "female", "1.0": "male"}
-TABULAR = {"sex": 0, "age": 1}  # columns of the tabular features, which are scaled and filled in where unknown
-AGREEMENT = 0.9  # of rows: below it the order of table and arrays is another one
-NEAR = 5.0  # years
+TABULAR = {"sex": 0, "age": 1}  # columns of the tabular features, which are scaled, and filled in where unknown
+AGREEMENT = 0.9  # fraction of rows: with fewer in agreement, table and arrays are in different orders
+NEAR = 5.0  # years; rows farther from the first line are left out of the second fit
 
 logger = logging.getLogger(__name__)
 
 
 class EchoNext(EcgCorpus):
-    """EchoNext, with the splits of its authors, who tell by the place of an ECG in a split which row is its own.
+    """The corpus EchoNext of PhysioNet: standardised 12-lead ECGs with the findings of an echocardiogram within a year.
 
-    The signals were filtered, clipped and standardised lead by lead: they are numbers of standard deviations, not mV,
-    and `unit` says so. In 629 ECGs some leads hold one number throughout. Left out and counted are the 17,457 rows of
-    "no_split", further ECGs of patients of the validation and test splits: to train on them would be a leak.
+    A record is an ECG of 10 s at 250 Hz, one row in the waveform array of its split. The splits are those of the
+    authors. Only the position in a split links the rows of the metadata table to those of the arrays, so the index
+    compares ages and sexes of both.
 
-    Label sets: "finding", the eleven flags that are set, and "structural_heart_disease", whether any is.
+    The signals were filtered, clipped and standardised lead by lead: their values are standard deviations, not mV, and
+    `unit` is "z-score". In 629 ECGs some leads are constant throughout. The 17,457 rows of "no_split" are left out and
+    counted in the log: they are further ECGs of patients of the validation and test splits, so training on them would
+    be a leak.
+
+    Label sets: "finding", those of the eleven flags that are set, and "structural_heart_disease", the flag that is set
+    if any of the eleven is.
     """
 
     BUILDER_CONFIGS: ClassVar[list[CorpusConfig]] = [CorpusConfig(name="default")]
@@ -83,12 +89,13 @@ class EchoNext(EcgCorpus):
         super().__init__(*args, **kwargs)
 
     def read_index(self, root: CorpusRoot) -> list[Entry]:
-        """Lists the ECGs of the three splits, each with its place in the array of its split.
+        """Lists the ECGs of the three splits, each with its row in the array of its split.
 
         Raises:
-            EcgFormatError: If the table or an array cannot be read or a field has no meaning.
-            EcgIntegrityError: If an array has not one row for each ECG of its split, or ages and sexes of the tabular
-                features are those of other rows.
+            MissingFileError: If there is no metadata table.
+            EcgFormatError: If the table or an array cannot be read, or a field is invalid.
+            EcgIntegrityError: If an array does not have one row for each ECG of its split, or the ages and sexes of the
+                tabular features belong to other rows.
         """
         name = next((table for table in TABLES if root.exists(table)), None)
         if name is None:
@@ -103,26 +110,26 @@ class EchoNext(EcgCorpus):
             rows[row["split"]].append(row)
         entries = []
         for split in SPLITS:
-            mine = [parse_entry(row, place) for place, row in enumerate(rows[split])]
-            self._check_arrays(root, split, mine)
-            entries += mine
+            found = [parse_entry(row, place) for place, row in enumerate(rows[split])]
+            self._check_arrays(root, split, found)
+            entries += found
         if rows[APART]:
             logger.info("left out %d ECGs of %s in %s, which belong to no split", len(rows[APART]), root, APART)
         return entries
 
     def record_files(self, entry: Entry) -> tuple[str, ...]:
-        """Names the array that holds a record; its path has the row after a colon."""
+        """Returns the path of the array that holds a record; in `entry.path`, a colon and the row follow it."""
         return (entry.path.partition(":")[0],)
 
     def read_record(self, root: CorpusRoot, entry: Entry) -> Record:
-        """Reads and decodes one record, its "mV" being standard deviations."""
+        """Reads and decodes one record, whose "mV" are standard deviations."""
         path, _, place = entry.path.partition(":")
         signal = self._arrays.get(root, path).row(int(place))[0].T
         return Record.from_millivolts(entry.record_id, signal, LEADS, SAMPLING_RATE, GAIN)
 
     @classmethod
     def write_example(cls, folder: Path, num_records: int = 20) -> None:
-        """Writes a tiny simulated corpus in the official layout, with rows that belong to no split."""
+        """Writes a tiny synthetic corpus in the official layout, with rows that belong to no split."""
         splits = ["train"] * 6 + ["val"] * 2 + ["test"] * 2
         rows = [_example_row(number, splits[number % 10]) for number in range(num_records)]
         rows += [_example_row(number, APART) | {"ecg_key": f"e{900 + number}"} for number in (6, 7, 8)]
@@ -144,7 +151,7 @@ class EchoNext(EcgCorpus):
         except EcgAccessError:
             if self.config.data_dir is None or self.marker == TABLES[1]:
                 raise
-            self.marker = TABLES[1]  # type: ignore[misc]  # of this one tree
+            self.marker = TABLES[1]  # type: ignore[misc]  # of this instance only
             return super()._open()
 
     def _check_arrays(self, root: CorpusRoot, split: str, entries: Sequence[Entry]) -> None:
@@ -163,14 +170,14 @@ class EchoNext(EcgCorpus):
 
 
 def parse_entry(row: Mapping[str, str], place: int) -> Entry:
-    """Reads a row of the table; what it measured is left out, since the flags follow from it.
+    """Converts a row of the metadata table to an entry, without the measured values, from which the flags follow.
 
     Args:
-        row: Its fields by column.
-        place: Of the row among those of its split.
+        row: Fields of the row, by column.
+        place: Position of the row among those of its split, from 0.
 
     Raises:
-        EcgFormatError: If a field has no meaning.
+        EcgFormatError: If a field is invalid.
     """
     name = f"ECG {row['ecg_key']!r}"
     flags = {flag: row[flag] for flag in (*FLAGS, ANY)}
@@ -178,7 +185,7 @@ def parse_entry(row: Mapping[str, str], place: int) -> Entry:
         raise EcgFormatError(f"{name}: expected flags of 0 or 1, got {odd}; download the table again")
     if not row["ecg_key"] or not row["patient_key"]:
         raise EcgFormatError(f"{name}: expected keys of ECG and patient, got {row['patient_key']!r}; download it again")
-    age, age_over_89 = parse_age(row["age_at_ecg"], name)  # capped at 90
+    age, age_over_89 = parse_age(row["age_at_ecg"], name)  # the table caps ages at 90
     sets = dict.fromkeys(FLAGS, "finding") | {ANY: "structural_heart_disease"}
     return Entry(
         record_id=row["ecg_key"],
@@ -193,7 +200,18 @@ def parse_entry(row: Mapping[str, str], place: int) -> Entry:
 
 
 def read_features(data: bytes, name: str) -> NDArray[np.float64]:
-    """Reads sex and age of the tabular features, shape (N, 2)."""
+    """Reads sex and age from the tabular features.
+
+    Args:
+        data: Content of the file in NumPy's format.
+        name: Name of the file, for messages.
+
+    Returns:
+        Sex and age as stored, shape (N, 2).
+
+    Raises:
+        EcgFormatError: If the array is not a matrix with these two columns.
+    """
     file = NpyFile(io.BytesIO(data), name)
     if len(file.shape) != 2 or file.shape[1] <= max(TABULAR.values()):
         raise EcgFormatError(f"{name}: expected features of (N, 7), got {file.shape}; download it again")
@@ -204,25 +222,25 @@ def read_features(data: bytes, name: str) -> NDArray[np.float64]:
 
 
 def check_order(features: NDArray[np.float64], entries: Sequence[Entry], name: str) -> None:
-    """Compares sex and age of the tabular features with those of the table, which are scaled otherwise.
+    """Checks by sex and age that the tabular features, whose scale is unknown, are in the order of the table.
 
     Args:
         features: Sex, one number for men and one for women, and age, in any unit, shape (N, 2).
-        entries: In the order of the table.
-        name: Of the features' file, for messages.
+        entries: Entries of the split, in the order of the table.
+        name: Name of the features' file, for messages.
 
     Raises:
-        EcgIntegrityError: If there are more or fewer of them, or over a tenth are those of someone else. Fewer are
-            logged, since what is unknown was filled in.
+        EcgIntegrityError: If the numbers of rows differ, or sex or age differs in more than a tenth of the rows. Fewer
+            differences are logged, since unknown values were filled in.
     """
     if len(features) != len(entries):
         raise EcgIntegrityError(f"{name} has {len(features)} rows, expected {len(entries)}; download it again")
     men = np.array([entry.sex == "male" for entry in entries])
-    told = np.array([entry.sex is not None for entry in entries])
+    sex_known = np.array([entry.sex is not None for entry in entries])
     agree = []
-    if men[told].any() and not men[told].all():
+    if men[sex_known].any() and not men[sex_known].all():
         same = (features[:, 0] > features[:, 0].mean()) == men
-        agree.append(~told | (same if same[told].mean() > 0.5 else ~same))  # whichever number stands for men
+        agree.append(~sex_known | (same if same[sex_known].mean() > 0.5 else ~same))  # either number may mean male
     ages = np.array([np.nan if entry.age is None else entry.age for entry in entries])
     known = np.isfinite(ages)
     if len(set(ages[known])) > 2:
@@ -234,14 +252,14 @@ def check_order(features: NDArray[np.float64], entries: Sequence[Entry], name: s
         if same.mean() < AGREEMENT:
             raise EcgIntegrityError(
                 f"{name}: ages and sexes of {np.sum(~same)} of {len(entries)} rows are not those of the table's rows; "
-                "what belongs together is only known by its place, so download both again"
+                "rows are matched by position only, so download both again"
             )
-    if strangers := int(np.sum(~np.all(agree, axis=0))) if agree else 0:
-        logger.warning("%s: ages or sexes of %d of %d rows are not the table's", name, strangers, len(entries))
+    if num_different := int(np.sum(~np.all(agree, axis=0))) if agree else 0:
+        logger.warning("%s: ages or sexes of %d of %d rows are not the table's", name, num_different, len(entries))
 
 
 def _line(values: NDArray[np.float64], ages: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The ages as a straight line of values: first through the medians of the youngest and of the oldest third."""
+    """Maps values to ages by a line: first through the medians of the youngest and oldest thirds, then fitted."""
     order = np.argsort(ages, kind="stable")
     third = max(len(order) // 3, 1)
     (low, young), (high, old) = (
@@ -249,7 +267,7 @@ def _line(values: NDArray[np.float64], ages: NDArray[np.float64]) -> NDArray[np.
     )
     slope = (old - young) / (high - low) if high != low else 0.0
     years = young + (values - low) * slope
-    near = np.abs(years - ages) < NEAR  # strangers move the medians, so these fit again without them
+    near = np.abs(years - ages) < NEAR  # wrong rows move the medians, so the line is fitted without them
     if len(set(values[near])) > 2:
         slope, start = np.polyfit(values[near], ages[near], 1)
         years = start + values * slope

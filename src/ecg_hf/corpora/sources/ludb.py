@@ -1,4 +1,4 @@
-"""LUDB 1.0.1: 200 twelve-lead ECGs of 200 people, whose gains contradict Einthoven's law."""
+"""The corpus LUDB 1.0.1: 200 twelve-lead ECGs of 200 people, whose gains contradict Einthoven's law."""
 
 import re
 from collections.abc import Mapping
@@ -43,19 +43,21 @@ def _placed(finding: str) -> tuple[str, ...]:
 
 
 class LUDB(EcgCorpus):
-    """The Lobachevsky University ECG Database; each record is of another person.
+    """The Lobachevsky University ECG Database of PhysioNet: ECGs of 10 s at 500 Hz, each of a different person.
 
-    Its samples do not agree with its headers. As whole numbers they obey Einthoven's law and Goldberger's to the unit
-    in all 170 records that were examined, which they can only if all limb leads share one gain and have no offset; the
-    headers give each lead a gain (238 to 10,592 ADC units per mV) and an offset of its own, by which no lead exceeds
-    0.97 "mV". With them I - II + III is off by 54 % of the limb leads' amplitude in the median record.
+    The samples do not agree with the headers. As whole numbers, the samples obey Einthoven's and Goldberger's laws to
+    the unit in all 170 records that were examined, which is only possible if all limb leads share one gain and have no
+    offset. The headers, however, give each lead its own gain (238 to 10,592 ADC units per mV) and its own offset, with
+    which no lead exceeds 0.97 "mV". With these gains, I - II + III, which should be 0, is off by 54 % of the limb
+    leads' amplitude in the median record.
 
-    The configuration "header", the default, follows the headers, as every other reader does: amplitudes can then be
-    compared neither between leads nor between records. "common_gain" takes the samples as uV in all leads: limb leads
-    are consistent, and amplitudes are distributed as those of PTB-XL, but nobody states that unit. So in both the unit
-    is an "uncertain mV".
+    The config "header", the default, applies the headers, as every other reader does: amplitudes can then be compared
+    neither between leads nor between records. The config "common_gain" takes the samples as uV in all leads: the limb
+    leads are then consistent, and amplitudes are distributed like those of PTB-XL, but no source states that unit. So
+    the unit of both configs is "uncertain mV".
 
-    Label sets are the columns of `ludb.csv`, with its names. The annotations of waves are not read.
+    Records are assigned to ten folds, stratified by label: eight for training, one for validation, one for testing.
+    Each label set is a column of `ludb.csv`, with the names written there. The annotations of waves are not read.
     """
 
     BUILDER_CONFIGS: ClassVar[list[CorpusConfig]] = [CorpusConfig(name=name) for name in ("header", "common_gain")]
@@ -158,10 +160,10 @@ class LUDB(EcgCorpus):
     marker = "ludb.csv"
 
     def read_index(self, root: CorpusRoot) -> list[Entry]:
-        """Lists the records of `ludb.csv`, dealt to ten folds.
+        """Lists the records of `ludb.csv`, with splits from ten stratified folds.
 
         Raises:
-            EcgFormatError: If the table cannot be read or a field of it has no meaning.
+            EcgFormatError: If the table cannot be read or one of its fields is invalid.
         """
         rows = list(parse_table(root.read(self.marker), self.marker, ("ID", "Sex", "Age", *COLUMNS)))
         entries = [parse_entry(row) for row in rows]
@@ -171,7 +173,7 @@ class LUDB(EcgCorpus):
         return [replace(entry, split=split) for entry, split in zip(entries, splits, strict=True)]
 
     def record_files(self, entry: Entry) -> tuple[str, ...]:
-        """Names the header and the signal file of a record."""
+        """Returns the paths of the header and the signal file of a record."""
         return f"{entry.path}.hea", f"{entry.path}.dat"
 
     def read_record(self, root: CorpusRoot, entry: Entry) -> Record:
@@ -184,7 +186,7 @@ class LUDB(EcgCorpus):
 
     @classmethod
     def write_example(cls, folder: Path, num_records: int = 20) -> None:
-        """Writes a tiny simulated corpus in the layout of the official one, with gains that contradict its samples."""
+        """Writes a tiny synthetic corpus in the official layout, with gains that contradict its samples."""
         rows = [_example_row(number) for number in range(1, num_records + 1)]
         write_table(folder / cls.marker, ("ID", "Sex", "Age", *COLUMNS), rows)
         names = [f"data/{row['ID']}" for row in rows]
@@ -195,10 +197,10 @@ class LUDB(EcgCorpus):
 
 
 def parse_entry(row: Mapping[str, str]) -> Entry:
-    """Reads a row of `ludb.csv`, the fields of which hold a diagnosis per line; its split is still open.
+    """Converts a row of `ludb.csv`, whose fields hold one diagnosis per line, to an entry with an empty split.
 
     Raises:
-        EcgFormatError: If a field has no meaning.
+        EcgFormatError: If a field is invalid.
     """
     number, age, sex = (row[column].strip() for column in ("ID", "Age", "Sex"))
     names = [(kind, name.strip()) for column, kind in COLUMNS.items() for name in row[column].split("\n")]

@@ -1,4 +1,4 @@
-"""PTB Diagnostic ECG Database 1.0.0: 549 recordings of 12 standard and 3 Frank leads of 290 patients."""
+"""The corpus PTB Diagnostic ECG Database 1.0.0: 549 recordings of 12 standard and 3 Frank leads of 290 patients."""
 
 import logging
 import re
@@ -21,7 +21,7 @@ from ecg_hf.signals.formats.base import Layout
 from ecg_hf.signals.formats.wfdb import decode
 from ecg_hf.signals.record import FRANK_LEADS, LEADS, MISSING, Record
 
-NUM_FOLDS = 5  # study A's number: three for training, one for validation, one for the test
+NUM_FOLDS = 5  # as in study A: three for training, one for validation, one for testing
 LAYOUT = Layout((*LEADS, *FRANK_LEADS), 1000, gain=2000.0, baseline=0)
 REASONS = (
     "Bundle branch block",
@@ -45,7 +45,7 @@ FIELDS = {
     "former_infarction": "former infarction (localization)",
     "additional": "additional diagnoses",
 }
-NOTHING = frozenset({"", "-", "n/a", "nein", "no", "none", "unknown"})
+NOTHING = frozenset({"", "-", "n/a", "nein", "no", "none", "unknown"})  # texts for no finding
 TYPOS = {"infero-latera": "infero-lateral", "infero-poster-lateral": "infero-postero-lateral"}
 
 _PATH = re.compile(r"(?P<patient>patient[0-9]{3})/(?P<name>s[0-9]{4}[a-z_]{3})")
@@ -54,14 +54,31 @@ logger = logging.getLogger(__name__)
 
 
 class PTB(EcgCorpus):
-    """The PTB Diagnostic ECG Database, dealt to five folds by patient: three to train on, one each to choose and test.
+    """The PTB Diagnostic ECG Database of PhysioNet: recordings of 30 s to 2 min at 1000 Hz with clinical summaries.
 
-    Label sets: "reason" for admission, one of 14 or none where it is not known; "acute_infarction" and
-    "former_infarction", where it is; "additional" diagnoses. The names of the last three are free text and known once
-    the headers are read; only what separates and negates is interpreted, and two misspellings are put right. The whole
-    clinical summary is the report. The Frank leads are read but are no part of a row.
+    A record has the twelve standard leads and the three Frank leads; the Frank leads are decoded, but a dataset row
+    leaves them out. The report of a record is its whole clinical summary. Patients are assigned to five folds: three
+    for training, one for validation, one for testing.
 
-    The Challenge holds 516 of these recordings as S0001 to S0549, under other names which no table translates.
+    Label sets: "reason", the reason for admission, one of 14, or none where it is unknown; "acute_infarction" and
+    "former_infarction", the localisation of an infarction; "additional", the additional diagnoses. The names of the
+    last three sets are free text, known once the headers are read: only separators and negations are interpreted, and
+    two misspellings are corrected.
+
+    The corpus `challenge2021` holds 516 of these recordings as S0001 to S0549, which no table maps to the names here.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import ecg_hf
+        >>> from ecg_hf.corpora.sources.ptb import PTB
+        >>> with TemporaryDirectory() as folder:
+        ...     PTB.write_example(Path(folder))
+        ...     rows = list(ecg_hf.load_corpus("ptb", split="test", data_dir=folder, streaming=True))
+        >>> [(row["patient_id"], row["labels"][0]["name"]) for row in rows[:2]]
+        [('patient005', 'Myocardial infarction'), ('patient005', 'Myocarditis')]
+        >>> ecg_hf.row_to_signal(rows[0]).shape  # 10 s at 1000 Hz
+        (12, 10000)
     """
 
     licence = "ODC-By-1.0"
@@ -83,18 +100,18 @@ class PTB(EcgCorpus):
     marker = "patient001/s0010_re.hea"
 
     def read_index(self, root: CorpusRoot) -> list[Entry]:
-        """Reads the headers of all records that RECORDS lists, sorted by path.
+        """Lists the records of RECORDS, sorted by path, with the summaries in their headers.
 
         Raises:
-            MissingFileError: If RECORDS is not there, or a header, unless that is allowed.
-            EcgFormatError: If a header lacks a part of the summary or says something without a meaning.
-            EcgIntegrityError: If a record does not lie in a patient's folder.
+            MissingFileError: If RECORDS is missing, or a header is and `allow_missing` is not set.
+            EcgFormatError: If a header lacks a field of the summary, or a field is invalid.
+            EcgIntegrityError: If a record is not in the folder of a patient.
         """
         headers = self._read_headers(root)
         summaries = {path: parse_summary(data, path) for path, data in headers.items()}
         labels = {path: parse_labels(summary, path) for path, (summary, _) in summaries.items()}
-        found = {pair for said in labels.values() for pair in said}
-        self.label_sets = {  # type: ignore[misc]  # as these headers have them
+        found = {pair for pairs in labels.values() for pair in pairs}
+        self.label_sets = {  # type: ignore[misc]  # the names in these headers
             kind: tuple(sorted({*names, *(name for other, name in found if other == kind)}))
             for kind, names in PTB.label_sets.items()
         }
@@ -102,7 +119,7 @@ class PTB(EcgCorpus):
         return [_entry(path, *summaries[path], labels[path], splits[path]) for path in headers]
 
     def record_files(self, entry: Entry) -> tuple[str, ...]:
-        """Names the header and the signal files of a record: the second holds the Frank leads."""
+        """Returns the paths of the header and the two signal files of a record; the second holds the Frank leads."""
         return f"{entry.path}.hea", f"{entry.path}.dat", f"{entry.path}.xyz"
 
     def read_record(self, root: CorpusRoot, entry: Entry) -> Record:
@@ -112,7 +129,7 @@ class PTB(EcgCorpus):
 
     @classmethod
     def write_example(cls, folder: Path, num_records: int = 20) -> None:
-        """Writes a tiny simulated corpus in the layout of the official one, with the oddities of its summaries."""
+        """Writes a tiny synthetic corpus in the official layout, with the oddities of the official summaries."""
         paths = [cls.marker.removesuffix(".hea")]
         endings = ("_re", "lre", "are")
         paths += [f"patient{1 + n // 2:03d}/s{n:04d}{endings[n % 3]}" for n in range(1, num_records)]
@@ -123,7 +140,7 @@ class PTB(EcgCorpus):
         (folder / "RECORDS").write_text("\n".join(paths) + "\n", encoding="ascii")
 
     def _read_headers(self, root: CorpusRoot) -> dict[str, bytes]:
-        """The header of each record that RECORDS lists, by its path, sorted."""
+        """Reads the header of each record that RECORDS lists; returns them by path, sorted."""
         headers, lost = {}, []
         for path in sorted(set(root.read("RECORDS").decode("utf-8", "backslashreplace").split())):
             parse_path(path)
@@ -137,22 +154,22 @@ class PTB(EcgCorpus):
                 "download, or leave them out with allow_missing=True"
             )
         if lost:
-            logger.warning("left out %d headers that are not there: %s", len(lost), ", ".join(lost))
+            logger.warning("left out %d records without headers: %s", len(lost), ", ".join(lost))
         return headers
 
 
 def parse_summary(header: bytes, path: str) -> tuple[dict[str, str], str]:
-    """Reads the clinical summary in the comments of a header.
+    """Parses the clinical summary in the comments of a header.
 
     Args:
-        header: The file.
-        path: Its name, for messages.
+        header: Content of the header file.
+        path: Path of the record, for messages.
 
     Returns:
-        What is said of age, sex and each of `FIELDS`, by its name in lower case, and the whole summary.
+        Age, sex and each of `FIELDS` as written, by name in lower case; and the text of the whole summary.
 
     Raises:
-        EcgFormatError: If one of these is not said, or said twice.
+        EcgFormatError: If one of these fields is missing or occurs twice.
     """
     lines = [line.strip() for line in header.decode("utf-8", "backslashreplace").splitlines()]
     comments = [line[1:].strip() for line in lines if line.startswith("#")]
@@ -165,45 +182,52 @@ def parse_summary(header: bytes, path: str) -> tuple[dict[str, str], str]:
 
 
 def parse_labels(summary: dict[str, str], path: str) -> tuple[tuple[str, str], ...]:
-    """Lists what a summary says: label set and name, each once, nothing for what is denied or not known.
+    """Lists the labels of a summary as pairs of label set and name, each once, without denied or unknown findings.
+
+    Args:
+        summary: Fields of the summary, by name in lower case.
+        path: Path of the record, for messages.
 
     Raises:
-        EcgFormatError: If the reason for admission is none of those that are known.
+        EcgFormatError: If the reason for admission is not one of `REASONS`.
     """
     reason = summary[FIELDS["reason"]]
     if reason not in REASONS and reason.lower() not in NOTHING:
         raise EcgFormatError(f"{path}: expected a reason for admission of {REASONS} or n/a, got {reason[:80]!r}")
-    said = []
+    labels = []
     for kind, key in FIELDS.items():
         parts = summary[key].split(",") if kind == "additional" else [summary[key]]
         names = [TYPOS.get(part.strip(), part.strip()) for part in parts]
-        said += [(kind, name) for name in names if name.lower() not in NOTHING]
-    return tuple(dict.fromkeys(said))
+        labels += [(kind, name) for name in names if name.lower() not in NOTHING]
+    return tuple(dict.fromkeys(labels))
 
 
 def deal_splits(labels: Mapping[str, Collection[tuple[str, str]]]) -> dict[str, str]:
-    """Deals records out to five folds, all of a patient to one.
+    """Assigns records to splits by five stratified folds, all records of a patient to the same one.
 
     Args:
-        labels: What each record has, by its path, `patient001/s0010_re`. Of additional diagnoses, which are free
-            text, the folds need not have equal shares.
+        labels: Pairs of label set and name of each record, by path, such as `patient001/s0010_re`. Additional
+            diagnoses, which are free text, are not balanced between the folds.
+
+    Returns:
+        The split of each record, by path.
 
     Raises:
-        EcgIntegrityError: If a path has no such form.
+        EcgIntegrityError: If a path does not have that form.
     """
     if len(labels) < (PTB.num_records or 0):
-        logger.warning("of %d records %d are here; their folds hold for these only", PTB.num_records, len(labels))
+        logger.warning("of %d records %d are here; the folds are valid for these only", PTB.num_records, len(labels))
     patients = [parse_path(path)[0] for path in labels]
-    names = [[pair for pair in said if pair[0] != "additional"] for said in labels.values()]
+    names = [[pair for pair in pairs if pair[0] != "additional"] for pairs in labels.values()]
     folds = stratified_folds(names, patients, NUM_FOLDS)
     return {path: split_of_fold(fold, NUM_FOLDS) for path, fold in zip(labels, folds.tolist(), strict=True)}
 
 
 def parse_path(path: str) -> tuple[str, str]:
-    """Takes patient and record from the path of a record without suffix.
+    """Splits the path of a record, without suffix, into the names of patient and record.
 
     Raises:
-        EcgIntegrityError: If it does not lie in a patient's folder.
+        EcgIntegrityError: If the path is not one of a file in the folder of a patient.
     """
     match = _PATH.fullmatch(path)
     if match is None:
@@ -231,7 +255,7 @@ def _entry(path: str, summary: dict[str, str], report: str, labels: Sequence[tup
 
 
 def _write_example_record(path: Path, samples: NDArray[np.int16], number: int) -> None:
-    """Writes a record of 12 leads, and three of them again as Frank leads in a file of their own."""
+    """Writes a record of 12 leads, with three of them repeated as Frank leads in a second file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = [*samples, *samples[6:9]]
     lines = [f"{path.name} 15 1000 {samples.shape[1]}"]

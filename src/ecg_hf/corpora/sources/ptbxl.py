@@ -1,4 +1,4 @@
-"""PTB-XL 1.0.3: 21,799 twelve-lead ECGs of 18,869 patients, with 71 statements, in ten folds."""
+"""The corpus PTB-XL 1.0.3: 21,799 twelve-lead ECGs of 18,869 patients, with 71 statements, in ten folds."""
 
 import ast
 import re
@@ -18,10 +18,10 @@ from ecg_hf.signals.formats.wfdb import decode
 from ecg_hf.signals.record import LEADS, Record
 
 NUM_RECORDS = 21_799
-MAX_LENGTH = 4096  # characters of one scp_codes; the longest known has 128
+MAX_LENGTH = 4096  # characters of a field scp_codes; the longest known has 128
 FOLDS = dict.fromkeys(range(1, 9), "train") | {9: "validation", 10: "test"}
 SEXES = {0: "male", 1: "female"}
-HIDDEN_AGE = 300  # stands for every age over 89
+HIDDEN_AGE = 300  # the table writes it for every age over 89
 RATES = {"500hz": ("filename_hr", "records500", "hr"), "100hz": ("filename_lr", "records100", "lr")}
 COLUMNS = (
     "ecg_id patient_id age sex height weight nurse site device recording_date report scp_codes heart_axis "
@@ -30,7 +30,6 @@ COLUMNS = (
     "filename_lr filename_hr"
 ).split()
 STATEMENT_COLUMNS = ("", "diagnostic", "form", "rhythm", "diagnostic_class", "diagnostic_subclass")
-
 _SETS = ("statement", "diagnostic", "subdiagnostic", "superdiagnostic", "form", "rhythm")
 _GROUPS = (
     ("NORM", "diagnostic", "NORM", "NORM"),
@@ -63,7 +62,7 @@ _GROUPS = (
 
 
 def labels_of(code: str, kinds: str, superclass: str, subclass: str) -> tuple[tuple[str, str], ...]:
-    """Lists what a statement says, label set and name, itself first."""
+    """Lists the labels that a statement implies, as pairs of label set and name, the statement itself first."""
     classes = {"superdiagnostic": superclass, "subdiagnostic": subclass} if superclass or subclass else {}
     return (("statement", code), *((kind, code) for kind in kinds.split()), *classes.items())
 
@@ -72,15 +71,26 @@ STATEMENTS = {code: labels_of(code, *about) for codes, *about in _GROUPS for cod
 
 
 class PTBXL(EcgCorpus):
-    """PTB-XL, with the official folds: 1 to 8 for training, 9 for validation, 10 for the test.
+    """The corpus PTB-XL of PhysioNet: ECGs of 10 s with SCP-ECG statements, read at 500 or 100 Hz, one config each.
 
-    A "statement" has its likelihood in percent as value, 0 where it is unknown: it still counts as present. The other
-    label sets follow from the statements and have the value 1.
+    The official folds are the splits: 1 to 8 for training, 9 for validation, 10 for testing. A label of the set
+    "statement" has its likelihood in percent as value; 0 means that the likelihood is unknown, and the statement still
+    counts as present. The labels of the other sets follow from the statements and have the value 1.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import ecg_hf
+        >>> from ecg_hf.corpora.sources.ptbxl import PTBXL
+        >>> with TemporaryDirectory() as folder:
+        ...     PTBXL.write_example(Path(folder))
+        ...     row = next(iter(ecg_hf.load_corpus("ptbxl", split="test", data_dir=folder, streaming=True)))
+        >>> [(label["set"], label["name"], label["value"]) for label in row["labels"]][:3]
+        [('statement', 'INJAL', 100.0), ('statement', 'SR', 0.0), ('diagnostic', 'INJAL', 1.0)]
     """
 
     BUILDER_CONFIGS: ClassVar[list[CorpusConfig]] = [CorpusConfig(name=name) for name in RATES]
     DEFAULT_CONFIG_NAME = "500hz"
-
     licence = "CC-BY-4.0"
     licence_url = "https://creativecommons.org/licenses/by/4.0/"
     access = "open"
@@ -103,14 +113,14 @@ class PTBXL(EcgCorpus):
 
     @property
     def sampling_rate(self) -> int:
-        """Of this config, in Hz."""
+        """Sampling rate of this config, in Hz."""
         return int(self.config.name.removesuffix("hz"))
 
     def read_index(self, root: CorpusRoot) -> list[Entry]:
-        """Lists the records of `ptbxl_database.csv` and checks `scp_statements.csv` against what is known of it.
+        """Lists the records of `ptbxl_database.csv` and checks `scp_statements.csv` against `STATEMENTS`.
 
         Raises:
-            EcgFormatError: If a table cannot be read or a field of it has no meaning.
+            EcgFormatError: If a table cannot be read or one of its fields is invalid.
             EcgIntegrityError: If a table is not that of version 1.0.3.
         """
         check_statements(root.read("scp_statements.csv"))
@@ -125,7 +135,7 @@ class PTBXL(EcgCorpus):
         return entries
 
     def record_files(self, entry: Entry) -> tuple[str, ...]:
-        """Names the header and the signal file of a record."""
+        """Returns the paths of the header and the signal file of a record."""
         return f"{entry.path}.hea", f"{entry.path}.dat"
 
     def read_record(self, root: CorpusRoot, entry: Entry) -> Record:
@@ -137,7 +147,7 @@ class PTBXL(EcgCorpus):
 
     @classmethod
     def write_example(cls, folder: Path, num_records: int = 20) -> None:
-        """Writes a tiny simulated corpus in the layout of the official one, with both sampling rates."""
+        """Writes a tiny synthetic corpus in the official layout, with both sampling rates."""
         rows = [_example_row(number) for number in range(1, num_records + 1)]
         write_table(folder / cls.marker, COLUMNS, rows)
         write_table(folder / "scp_statements.csv", STATEMENT_COLUMNS, _statement_rows())
@@ -149,21 +159,21 @@ class PTBXL(EcgCorpus):
 
 
 def record_path(number: int, config: str) -> str:
-    """Names the files of record `number`, without their suffix, below the root."""
+    """Returns the path, below the root and without suffix, of the files of record `number` in a config."""
     _, folder, suffix = RATES[config]
     return f"{folder}/{number // 1000 * 1000:05d}/{number:05d}_{suffix}"
 
 
 def parse_entry(row: Mapping[str, str], config: str) -> Entry:
-    """Reads a row of `ptbxl_database.csv`.
+    """Converts a row of `ptbxl_database.csv` to an entry.
 
     Args:
-        row: Its fields by column.
-        config: "100hz" or "500hz".
+        row: Fields of the row, by column.
+        config: Name of the config, "100hz" or "500hz".
 
     Raises:
-        EcgFormatError: If a field has no meaning.
-        EcgIntegrityError: If the file name is not the one that belongs to the record's number.
+        EcgFormatError: If a field is invalid.
+        EcgIntegrityError: If the file name does not belong to the record's number.
 
     Source:
         Wagner et al. 2020, table 1: sex 0 is male, 1 is female. Version 1.0.3 writes 300 for every age over 89.
@@ -197,16 +207,16 @@ def parse_entry(row: Mapping[str, str], config: str) -> Entry:
 
 @lru_cache(maxsize=1 << 14)
 def parse_labels(text: str) -> tuple[tuple[str, str, float], ...]:
-    """Reads the statements of a record and draws what follows from them.
+    """Parses the statements of a record and derives the other labels from them.
 
     Args:
         text: A Python dict from statement to likelihood in percent, such as "{'NORM': 100.0, 'SR': 0.0}".
 
     Returns:
-        Label set, name and value; the statements first, as written, then the rest, sorted.
+        Label set, name and value of each label; the statements first, as written, then the derived labels, sorted.
 
     Raises:
-        EcgFormatError: If it is not such a dict, or names an unknown statement.
+        EcgFormatError: If the text is not such a dict, or names an unknown statement.
     """
     codes = _literal_dict(text)
     for code, value in codes.items():
@@ -218,11 +228,11 @@ def parse_labels(text: str) -> tuple[tuple[str, str, float], ...]:
 
 
 def check_statements(data: bytes) -> None:
-    """Compares `scp_statements.csv` with the table in this file.
+    """Checks that the content of `scp_statements.csv` agrees with `STATEMENTS`.
 
     Raises:
-        EcgFormatError: If it is no such table.
-        EcgIntegrityError: If it disagrees about a statement.
+        EcgFormatError: If the content is not a table with the columns of that file.
+        EcgIntegrityError: If the two disagree about a statement.
     """
     found = {}
     for row in parse_table(data, "scp_statements.csv", STATEMENT_COLUMNS):
@@ -237,7 +247,7 @@ def check_statements(data: bytes) -> None:
 
 
 def _literal_dict(text: str) -> dict[Any, Any]:
-    # a backslash could write a known code in a second way, and an unknown escape makes Python warn
+    # a backslash could spell a known code in a second way, and an unknown escape makes Python warn
     if len(text) > MAX_LENGTH or "\\" in text:
         raise EcgFormatError(f"expected at most {MAX_LENGTH} characters and no backslash, got {text[:80]!r}")
     try:
@@ -267,7 +277,7 @@ def _age(text: str) -> tuple[float | None, bool]:
 
 def _example_row(number: int) -> dict[str, Any]:
     codes = sorted(STATEMENTS)
-    fold = (number - 1) // 2 % 10 + 1  # two records each; a patient has one or two, in one fold
+    fold = (number - 1) // 2 % 10 + 1  # two records per fold; a patient has one or two, in one fold
     return {
         "ecg_id": number,
         "patient_id": float(1000 + (number - 1) // 2 if number % 3 else 5000 + number),

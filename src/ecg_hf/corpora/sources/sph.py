@@ -1,4 +1,4 @@
-"""SPH: 25,770 twelve-lead ECGs of 24,666 patients of Shandong Provincial Hospital, with AHA statements."""
+"""The corpus SPH: 25,770 ECGs of 24,666 patients of Shandong Provincial Hospital, with AHA statements."""
 
 import io
 import re
@@ -22,15 +22,15 @@ from ecg_hf.signals.record import LEADS, Record
 
 NUM_RECORDS = 25_770
 NUM_FOLDS = 10
-SAMPLING_RATE = 500
+SAMPLING_RATE = 500  # Hz
 COLUMNS = ("ECG_ID", "AHA_Code", "Patient_ID", "Age", "Sex", "N", "Date")
 CODE_COLUMNS = ("Category", "Code", "Description")
 SEXES = {"M": "male", "F": "female"}
-AGES = (20, 40, 60, 80)  # the bounds of the bins by which folds are stratified
+AGES = (20, 40, 60, 80)  # years; bounds of the age bins by which folds are stratified
 FORM = Form("ecg", ("lead", "sample"), LEADS, SAMPLING_RATE, "mV")
 ARCHIVE = "records.tar.gz"
 
-# Category, code and description of each statement, then of each modifier: code.csv, which is compared with this.
+# The expected content of code.csv: category, code and description of each statement, then of each modifier.
 _TABLE = """
 A 1 Normal ECG|C 21 Sinus tachycardia|C 22 Sinus bradycardia|C 23 Sinus arrhythmia|D 30 Atrial premature complex(es)
 D 31 Atrial premature complexes, nonconducted|D 36 Junctional premature complex(es)|D 37 Junctional escape complex(es)
@@ -57,7 +57,7 @@ _CODES = {
 STATEMENTS = {code: about[1] for code, about in _CODES.items() if about[0] != "Modifier"}
 MODIFIERS = {code: about[1] for code, about in _CODES.items() if about[0] == "Modifier"}
 
-# What metadata.csv makes of them; other statements stand without a modifier, and so do some of these.
+# The statements with modifiers, and those without, that occur in metadata.csv.
 COMBINED = (
     "30+308 30+310 30+340 30+341 30+349 50+346 50+347 60+308 60+310 60+340 60+341 60+342 60+350 145+362 145+363 "
     "147+367 160+330 160+332 161+330 161+331 161+332 165+330 165+331 165+332 166+332"
@@ -74,10 +74,13 @@ def name_of(code: str) -> str:
 
 
 class SPH(EcgCorpus):
-    """SPH, in ten folds dealt out by patient as in study A: by statements with modifiers, sex and age.
+    """The corpus SPH, published on figshare: ECGs of 10 to 60 s at 500 Hz with AHA/ACC/HRS statements.
 
-    Label sets: "statement", the primary statements, and "statement_with_modifiers", what is said with its modifiers.
-    The day of the recording is left out. Samples are stored with the 11 bits of float16 and kept to half a microvolt.
+    A record is an HDF5 file. Its samples are stored as float16, which has a precision of 11 bits, and are rounded to
+    within half a microvolt. Patients are assigned to ten folds, stratified as in study A by statements with modifiers,
+    sex and age: eight for training, one for validation, one for testing. The day of the recording is left out.
+
+    Label sets: "statement", the primary statements alone, and "statement_with_modifiers", each with its modifiers.
     """
 
     BUILDER_CONFIGS: ClassVar[list[CorpusConfig]] = [CorpusConfig(name="default")]
@@ -102,11 +105,11 @@ class SPH(EcgCorpus):
     num_patients: ClassVar[int | None] = 24_666
 
     def read_index(self, root: CorpusRoot) -> list[Entry]:
-        """Lists the records of `metadata.csv` and checks `code.csv` against what is known of it.
+        """Lists the records of `metadata.csv` and checks that `code.csv` is as expected.
 
         Raises:
             EcgAccessError: If the records are still in their archive.
-            EcgFormatError: If a table cannot be read or a field of it has no meaning.
+            EcgFormatError: If a table cannot be read or one of its fields is invalid.
             EcgIntegrityError: If a table is not the official one.
         """
         check_codes(root.read("code.csv"))
@@ -121,17 +124,17 @@ class SPH(EcgCorpus):
         entries = [parse_entry(row, split) for row, split in zip(rows, splits, strict=True)]
         if entries and not root.exists(self.record_files(entries[0])[0]) and root.exists(ARCHIVE):
             raise EcgAccessError(
-                f"the records of {root} are still in {ARCHIVE}; unpack it with tar -xf, since it is not compressed "
-                "whatever its name says"
+                f"the records of {root} are still in {ARCHIVE}; unpack it with tar -xf (despite its name, it is not "
+                "compressed)"
             )
         return entries
 
     def record_files(self, entry: Entry) -> tuple[str, ...]:
-        """Names the file of a record; its path has the number of samples after a colon."""
+        """Returns the path of the file of a record; in `entry.path`, a colon and the number of samples follow it."""
         return (entry.path.partition(":")[0],)
 
     def read_record(self, root: CorpusRoot, entry: Entry) -> Record:
-        """Reads and decodes one record, which must have the twelve leads and as many samples as the table says."""
+        """Reads and decodes one record, which must have the twelve leads and the number of samples in the table."""
         path, _, num_samples = entry.path.partition(":")
         file = Hdf5File(io.BytesIO(root.read(path)), f"{root}/{path}")
         try:
@@ -143,7 +146,7 @@ class SPH(EcgCorpus):
 
     @classmethod
     def write_example(cls, folder: Path, num_records: int = 20) -> None:
-        """Writes a tiny simulated corpus in the official layout, its records of different lengths."""
+        """Writes a tiny synthetic corpus in the official layout, with records of different lengths."""
         import h5py  # type: ignore[import-untyped, unused-ignore]
 
         write_table(folder / "code.csv", CODE_COLUMNS, _code_rows())
@@ -156,15 +159,15 @@ class SPH(EcgCorpus):
 
 
 def parse_entry(row: Mapping[str, str], split: str) -> Entry:
-    """Reads a row of `metadata.csv`.
+    """Converts a row of `metadata.csv` to an entry of the given split.
 
     Raises:
-        EcgFormatError: If a field has no meaning.
+        EcgFormatError: If a field is invalid.
     """
     name = f"record {row['ECG_ID']!r} of metadata.csv"
     wanted = {"ECG_ID": r"A[0-9]{5}", "Patient_ID": r"S[0-9]{5}", "N": r"[1-9][0-9]{0,5}", "Sex": "[MF]"}
     if odd := {key: row[key] for key, pattern in wanted.items() if not re.fullmatch(pattern, row[key])}:
-        raise EcgFormatError(f"{name}: expected such as A00001, S00001, 5000 and M, got {odd}; download it again")
+        raise EcgFormatError(f"{name}: expected fields such as A00001, S00001, 5000, M, got {odd}; download it again")
     age, age_over_89 = parse_age(row["Age"], name)
     codes = parse_codes(row["AHA_Code"])
     pairs = [("statement", STATEMENTS[code.partition("+")[0]]) for code in codes]
@@ -183,16 +186,16 @@ def parse_entry(row: Mapping[str, str], split: str) -> Entry:
 
 @lru_cache(maxsize=1 << 12)
 def parse_codes(text: str) -> tuple[str, ...]:
-    """Reads statements with their modifiers: ";" stands between statements, "+" before each modifier.
+    """Splits a field of statements with modifiers; ";" separates statements, and "+" stands before each modifier.
 
     Args:
-        text: Such as "60+310;147".
+        text: Codes of the statements of a record, such as "60+310;147".
 
     Returns:
-        The statements as written, repetitions kept.
+        The codes of each statement and its modifiers as written, repetitions kept.
 
     Raises:
-        EcgFormatError: If it is written otherwise, or a code is unknown or where it cannot be.
+        EcgFormatError: If the text has another form, or a code or a combination of codes is unknown.
 
     Source:
         Liu et al. 2022, table 3.
@@ -208,17 +211,17 @@ def parse_codes(text: str) -> tuple[str, ...]:
 
 
 def strata(row: Mapping[str, str]) -> Sequence[str]:
-    """Lists by what a record is dealt to a fold: its statements with modifiers, repetitions kept, sex and age."""
+    """Lists the labels by which folds are stratified: statements with modifiers, repetitions kept, sex and age bin."""
     age = float(row["Age"]) if re.fullmatch("[0-9]{1,3}", row["Age"]) else -1.0
     return [*parse_codes(row["AHA_Code"]), f"sex {row['Sex']}", f"age {sum(age >= bound for bound in AGES)}"]
 
 
 def check_codes(data: bytes) -> None:
-    """Compares `code.csv` with the table in this file.
+    """Checks that the content of `code.csv` agrees with the table in this module.
 
     Raises:
-        EcgFormatError: If it is no such table.
-        EcgIntegrityError: If it disagrees about a code.
+        EcgFormatError: If the content is not a table with the columns of that file.
+        EcgIntegrityError: If the two disagree about a code.
     """
     rows = parse_table(data, "code.csv", CODE_COLUMNS)
     found = {row["Code"]: (row["Category"], row["Description"].strip()) for row in rows}

@@ -1,4 +1,4 @@
-"""Made-up ECGs of made-up patients: a corpus that needs no files, is never used up and can be shared by anyone."""
+"""The synthetic corpus: ECGs of simulated patients, computed rather than read, in any number and free to share."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ GAIN = 1000.0  # ADC units per mV
 SAMPLING_RATES = (100, 250, 500)
 FINDINGS = ("AFIB", "BRADY", "CLBBB", "CRBBB", "LAD", "NORM", "PAC", "PVC", "STD", "STE", "TACHY")
 
-_VISITS = (1, 2, 1, 3, 1, 1, 4, 2, 1)  # ECGs of nine patients in a row, over and over
+_VISITS = (1, 2, 1, 3, 1, 1, 4, 2, 1)  # number of ECGs of nine patients in a row; the pattern repeats
 _FIRSTS = np.cumsum([0, *_VISITS])
 _TERRITORIES = {"anterior": (0.3, 0.0, -1.0), "inferior": (-0.1, 1.0, 0.0), "lateral": (1.0, -0.5, 0.0)}
 _SUBENDOCARDIAL = (-1.0, -0.6, 0.2)
@@ -26,14 +26,15 @@ _SUBENDOCARDIAL = (-1.0, -0.6, 0.2)
 
 @dataclass
 class SyntheticConfig(CorpusConfig):
-    """Which made-up ECGs.
+    """The options of the synthetic corpus: how many ECGs of which patients, and how they are recorded.
 
     Args:
-        num_records: How many; the first ones stay the same whatever the number.
-        seed: Another seed, other patients; from 0 to 2**32 - 1.
-        sampling_rate: In Hz, 100, 250 or 500; the ECGs are the same at each.
-        duration_s: Length of a record, 8 to 600 s.
-        noise: Factor on muscle noise, mains hum and wander, as of another recorder; hearts and findings stay the same.
+        num_records: Number of records; a smaller corpus consists of the first records of a larger one.
+        seed: Seed of the patients and their ECGs, from 0 to 2**32 - 1.
+        sampling_rate: Sampling rate in Hz, 100, 250 or 500; the ECGs are the same at each.
+        duration_s: Length of a record in seconds, 8 to 600.
+        noise: Factor on muscle noise, mains hum and baseline wander, as if from another recorder; hearts and findings
+            stay the same.
     """
 
     num_records: int = 2000
@@ -55,19 +56,19 @@ class SyntheticConfig(CorpusConfig):
         if not 8 <= self.duration_s <= 600:
             raise ValueError(f"duration_s must be from 8 to 600 s, got {self.duration_s}; crop or join records instead")
         if not 0 <= self.noise <= 100:
-            raise ValueError(f"noise must be a factor from 0 to 100, got {self.noise}; 1 is the corpus as it is")
+            raise ValueError(f"noise must be a factor from 0 to 100, got {self.noise}; 1 leaves the noise unchanged")
 
 
 @dataclass(frozen=True)
 class Patient:
-    """A made-up patient: what lasts.
+    """A synthetic patient: the properties that are the same in all of the patient's records.
 
     Args:
-        age: In years at the first ECG.
-        sex: "female" or "male".
-        fibrillating: Whether the atria do.
-        conduction: Which bundle is blocked: "left", "right" or none, "normal".
-        axis: Of the QRS complex in the frontal plane, in degrees.
+        age: Age in years at the first ECG.
+        sex: Sex, "female" or "male".
+        fibrillating: Whether the atria fibrillate.
+        conduction: Blocked bundle, "left" or "right", or "normal" if none is.
+        axis: Axis of the QRS complex in the frontal plane, in degrees.
         voltage: Factor on every amplitude.
     """
 
@@ -80,7 +81,21 @@ class Patient:
 
 
 class Synthetic(EcgCorpus):
-    """ECGs of `ecg_hf.signals.simulation`, a few per patient; record i depends on the seed and on i alone."""
+    """Synthetic 12-lead ECGs from `ecg_hf.signals.simulation`, for tests, demonstrations and teaching.
+
+    The corpus has no files: the signal of a record is computed when the record is read. Record i depends on the options
+    and on i, but not on the number of records. A patient has one to four records, a year apart. Of 20 patients in a
+    row, 14 are for training, 3 for validation and 3 for testing. The only label set, "finding", holds the simulated
+    findings, such as "AFIB" or "PVC", or "NORM" if there is none; the report describes the ECG in words.
+
+    Example:
+        >>> import ecg_hf
+        >>> rows = list(ecg_hf.load_corpus("synthetic", split="test", streaming=True, num_records=20))
+        >>> [(row["patient_id"], [label["name"] for label in row["labels"]]) for row in rows]
+        [('0-00000006', ['NORM']), ('0-00000006', ['NORM']), ('0-00000006', ['BRADY']), ('0-00000006', ['TACHY'])]
+        >>> ecg_hf.row_to_signal(rows[0]).shape  # 12 leads, 10 s at 500 Hz, in mV
+        (12, 5000)
+    """
 
     BUILDER_CONFIG_CLASS = SyntheticConfig
 
@@ -98,13 +113,13 @@ class Synthetic(EcgCorpus):
     needs_data_dir = False
 
     def read_index(self, root: CorpusRoot) -> list[Entry]:
-        """Lists the records: who, when and with which findings; no signal is made."""
+        """Lists the records, each with its patient, age, findings and report; no signal is computed."""
         device = f"simulator, {self.config.duration_s:g} s at {self.config.sampling_rate} Hz"
         device += "" if self.config.noise == 1 else f", {self.config.noise:g} times the noise"
         return [_entry(self.config.seed, number, device) for number in range(self.config.num_records)]
 
     def read_record(self, root: CorpusRoot, entry: Entry) -> Record:
-        """Makes one record."""
+        """Simulates the signal of one record."""
         number, visit = _whose(int(entry.record_id.rpartition("-")[2]))
         rng = _generator(self.config.seed, number)
         patient = draw_patient(rng)
@@ -133,7 +148,7 @@ class Synthetic(EcgCorpus):
 
 
 def draw_patient(rng: np.random.Generator) -> Patient:
-    """Draws who the patient is and what the patient has."""
+    """Draws a patient: age, sex, and the lasting properties of the heart."""
     age = int(np.clip(rng.normal(58, 17), 18, 85))
     sex = ("female", "male")[rng.integers(2)]
     fibrillating = bool(rng.random() < 0.02 + 0.17 * (age - 18) / 67)
@@ -145,12 +160,12 @@ def draw_patient(rng: np.random.Generator) -> Patient:
 
 
 def draw_episode(rng: np.random.Generator, patient: Patient) -> tuple[Episode, str]:
-    """Draws what happens during one ECG of a patient, and gives the name of its ST shift, "" if it has none."""
+    """Draws the episode that one ECG of a patient records, and the name of its ST shift, "" if it has none."""
     num_ventricular = int(rng.integers(1, 4)) if rng.random() < 0.12 else 0
     num_atrial = int(rng.integers(1, 4)) if rng.random() < 0.12 else 0
     rate = _draw_rate(rng, patient)
     if patient.fibrillating or num_ventricular or rate > 110:
-        num_atrial = 0  # where it could not be told from the rhythm
+        num_atrial = 0  # atrial premature beats could not be told from such a rhythm
     shift, st, direction = _draw_shift(rng, patient)
     episode = Episode(
         rate=rate,
@@ -173,7 +188,7 @@ def _draw_rate(rng: np.random.Generator, patient: Patient) -> float:
 
 
 def _draw_shift(rng: np.random.Generator, patient: Patient) -> tuple[str, float, tuple[float, float, float]]:
-    """The name, size and direction of an ST shift; a left bundle branch block gets none, as it shifts ST itself."""
+    """Draws name, size and direction of an ST shift; a left bundle branch block shifts ST itself and gets no other."""
     kind, size, territory = rng.random(), rng.random(), str(rng.choice(list(_TERRITORIES)))
     if patient.conduction == "left" or kind > 0.19:
         return "", float(0.04 * rng.normal()), _TERRITORIES[territory]
@@ -183,12 +198,12 @@ def _draw_shift(rng: np.random.Generator, patient: Patient) -> tuple[str, float,
 
 
 def _generator(seed: int, patient: int, visit: int = -1) -> np.random.Generator:
-    """The patient's own generator or, with `visit` counted from 0, that of one ECG."""
+    """Builds the random generator of a patient or, if `visit` (from 0) is given, of one ECG of the patient."""
     return np.random.default_rng([seed, patient, visit + 1])
 
 
 def _whose(record: int) -> tuple[int, int]:
-    """Patient and visit of a record."""
+    """Returns the numbers of the patient and the visit of a record, each from 0."""
     block, place = divmod(record, sum(_VISITS))
     patient = int(np.searchsorted(_FIRSTS, place, side="right")) - 1
     return block * len(_VISITS) + patient, place - int(_FIRSTS[patient])
@@ -199,7 +214,7 @@ def _entry(seed: int, record: int, device: str) -> Entry:
     patient = draw_patient(_generator(seed, number))
     episode, shift = draw_episode(_generator(seed, number, visit), patient)
     found = _findings(patient, episode, shift)
-    fold = 3 * number % 20  # of 20 patients in a row 14, 3 and 3
+    fold = 3 * number % 20  # of 20 patients in a row, 14, 3 and 3
     return Entry(
         record_id=f"{seed}-{record:08d}",
         split="train" if fold < 14 else "validation" if fold < 17 else "test",
@@ -225,7 +240,7 @@ def _findings(patient: Patient, episode: Episode, shift: str) -> tuple[str, ...]
         "STE": shift.endswith("elevation"),
         "TACHY": episode.rate > 100,
     }
-    return tuple(name for name, there in present.items() if there) or ("NORM",)
+    return tuple(name for name, is_present in present.items() if is_present) or ("NORM",)
 
 
 def _report(patient: Patient, episode: Episode, shift: str) -> str:

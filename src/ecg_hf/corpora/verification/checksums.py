@@ -1,4 +1,4 @@
-"""Published checksums of a corpus' files, and which of the files differ from them."""
+"""Comparison of a corpus' files with their published checksums."""
 
 import hashlib
 import re
@@ -16,13 +16,13 @@ _LINE = re.compile(r"([0-9a-fA-F]{64})[ \t]+[*]?(.+)")
 
 @dataclass
 class Checksums:
-    """How the files of a corpus compare with the list of their SHA-256.
+    """The result of comparing files with a list of their SHA-256.
 
     Args:
-        name: Of the list; empty if there is none.
-        num_files: How many files it names.
-        changed: Those whose content is another, and why that may be.
-        missing: Those that are not there.
+        name: Name of the list; empty if the corpus has none.
+        num_files: Number of files in the list.
+        changed: Reason for each file that differs from the list, by path.
+        missing: Paths of the listed files that do not exist.
     """
 
     name: str = ""
@@ -32,15 +32,22 @@ class Checksums:
 
 
 def find_list(root: CorpusRoot) -> str | None:
-    """Names the list of checksums of a corpus, as PhysioNet puts it beside the data; None if there is none."""
+    """Returns the name of the list of checksums that PhysioNet puts beside the data; None if there is no list."""
     return next((name for name in NAMES if root.exists(name)), None)
 
 
 def parse_list(data: bytes, name: str) -> dict[str, str]:
-    """Reads a list of SHA-256, by path.
+    """Reads a list of SHA-256.
+
+    Args:
+        data: Content of the list, a SHA-256 and a path in each line.
+        name: Name of the list, for messages.
+
+    Returns:
+        The SHA-256 of each file, in lower case, by path.
 
     Raises:
-        EcgFormatError: If a line is none.
+        EcgFormatError: If a line is not a SHA-256 and a path.
     """
     sums = {}
     for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), start=1):
@@ -54,13 +61,18 @@ def parse_list(data: bytes, name: str) -> dict[str, str]:
 
 
 def compare(root: CorpusRoot, path: str, expected: str) -> str | None:
-    """Compares a file with its SHA-256.
+    """Compares a file with its published SHA-256.
+
+    Args:
+        root: Place of the corpus' files.
+        path: Path of the file, relative to the root.
+        expected: Published SHA-256 in lower case.
 
     Returns:
-        None if it is as published, else why it is not.
+        None if the file is as published, otherwise the reason why it is not.
 
     Raises:
-        MissingFileError: If it is not there.
+        MissingFileError: If the file does not exist.
     """
     digest = hashlib.sha256()
     try:
@@ -81,7 +93,7 @@ def compare(root: CorpusRoot, path: str, expected: str) -> str | None:
 
 
 def check_files(root: CorpusRoot) -> Iterator[tuple[str, Checksums]]:
-    """Compares every listed file, yielding each path with the state so far; nothing if there is no list."""
+    """Compares all listed files, yielding each path with the result so far; yields nothing if there is no list."""
     name = find_list(root)
     if name is None:
         return

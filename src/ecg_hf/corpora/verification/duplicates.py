@@ -1,4 +1,4 @@
-"""The search for recordings that are there twice, among up to millions of fingerprints."""
+"""The search for equal or overlapping recordings among up to millions of fingerprints."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -8,32 +8,32 @@ from numpy.typing import NDArray
 
 from ecg_hf.signals.fingerprint import HEAD, NUM_FEATURES, STEP, STORED_RATE, similarity, unpack
 
-KEYS, CELL = ((0, 12), (12, 24)), 18  # which features make a key, and how many units fall together in it
-ALIKE = 0.25  # of the features' spread, the root mean square by which two windows of one waveform may differ
-REACH = 200  # windows of one key that each is compared with
+KEYS, CELL = ((0, 12), (12, 24)), 18  # ranges of features that form a key, and width of a key's cell in units
+ALIKE = 0.25  # largest root mean square difference of two windows of one waveform, relative to the features' spread
+REACH = 200  # windows with the same key with which a window is compared
 BLOCK = 1 << 16  # windows compared at once
-STRICTER = 3  # than for whole copies is the limit for parts
+STRICTER = 3  # factor by which the limit for parts is stricter than that for whole copies
 
 logger = logging.getLogger(__name__)
 
 
 def find_duplicates(fingerprints: Sequence[bytes | None], threshold: float = 0.985) -> list[tuple[int, int, float]]:
-    """Finds the pairs that are one recording, or overlap in time by 6 s or more.
+    """Finds the pairs of fingerprints of the same recording, or of recordings that overlap in time by 6 s or more.
 
-    Windows around beats are sorted by what they look like; pairs that look alike are then compared in full. Copies that
-    do not begin and end together must be more alike, as there are many ways to lay one beside another.
+    Windows around heartbeats are sorted by similar features; only recordings with similar windows are compared in full.
+    Copies that do not begin and end together must be more similar, because two recordings can be aligned in many ways.
 
-    Of over 1,000 real records in the forms of several corpora all copies are found, with similarities above 0.997, and
-    nothing else (tests/test_waveform_hash.py, with the ways in which copies may differ). Two recordings of one patient
-    in the same minute have not been tried.
+    Among over 1,000 real records in the formats of several corpora, all copies are found, with similarities above
+    0.997, and nothing else (tests/signals/test_fingerprint.py, which also lists how copies may differ). Two recordings
+    of one patient in the same minute have not been tried.
 
     Args:
-        fingerprints: One per recording; None is like nothing.
-        threshold: The least similarity of a pair.
+        fingerprints: One fingerprint per recording; None matches no recording.
+        threshold: Smallest similarity of a pair.
 
     Returns:
-        First and second index and similarity of each pair, in order. Of more than 200 copies not all pairs are listed,
-        but all copies are.
+        First index, second index and similarity of each pair, in order. If a recording has more than 200 copies, not
+        all pairs are listed, but every copy is in a pair.
     """
     best: dict[tuple[int, int], float] = {}
     for first, second, offset in _candidates(fingerprints):
@@ -51,13 +51,13 @@ def _num_samples(data: bytes) -> int:
 
 
 def _candidates(fingerprints: Sequence[bytes | None]) -> Iterator[tuple[int, int, float]]:
-    """Yields pairs of recordings with windows that look alike, and the offset that this says, in s."""
+    """Yields pairs of recordings with similar windows, and the offset in s at which these windows coincide."""
     for lead in (0, 1):
         owner, times, features = _gather(fingerprints, lead)
         found = [np.zeros((0, 3), np.int64)]
         for first, second in _alike(features, owner):
             offset = np.rint((times[first] - times[second].astype(np.int64)) / 10)
-            offset[np.abs(offset) <= 3] = 0  # of whole copies the beats may be a fraction of a sample apart
+            offset[np.abs(offset) <= 3] = 0  # the beats of whole copies may be a fraction of a sample apart
             found.append(np.column_stack([owner[first], owner[second], offset]).astype(np.int64))
         for one, other, milliseconds in np.unique(np.concatenate(found), axis=0).tolist():
             yield one, other, milliseconds / 1000
@@ -66,7 +66,7 @@ def _candidates(fingerprints: Sequence[bytes | None]) -> Iterator[tuple[int, int
 def _gather(
     fingerprints: Sequence[bytes | None], lead: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int8]]:
-    """Lists whose each window of a lead is, its time and its features, recording by recording."""
+    """Returns the recording, the time and the features of every window of a lead, recording by recording."""
     counts = [0 if data is None else HEAD.unpack_from(data)[1 + lead] for data in fingerprints]
     owner = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
     times, features = np.zeros(len(owner), np.int32), np.zeros((len(owner), NUM_FEATURES), np.int8)
@@ -80,7 +80,7 @@ def _gather(
 
 
 def _alike(features: NDArray[np.int8], owner: NDArray[np.int32]) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Yields indices of windows of two recordings, the lower recording first, that share a key and look alike."""
+    """Yields indices of similar windows with the same key in two recordings, the earlier recording first."""
     for start, stop in KEYS:
         cells = (features[:, start:stop].astype(np.int16) + 128) // CELL
         keys = cells @ (256 // CELL + 1) ** np.arange(stop - start)

@@ -1,4 +1,4 @@
-"""The contamination ledger: which recording is in which corpus, split and patient, and which are there twice."""
+"""The contamination ledger: a table of all recordings with corpus, split and patient, and the search for pairs."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -20,12 +20,12 @@ class LedgerEntry:
     """One recording in one corpus.
 
     Args:
-        corpus: The corpus' name.
-        record_id: Its name there.
-        canonical_id: Its name in whichever corpus published it first, see `EcgCorpus.canonical_id`.
-        split: Where it is there.
-        patient_id: Whose it is; None if unknown.
-        fingerprint: Of its waveform, see `ecg_hf.signals.fingerprint`; None if it shows too little.
+        corpus: Name of the corpus.
+        record_id: Name of the record in the corpus.
+        canonical_id: Name of the recording in every corpus that holds it, see `EcgCorpus.canonical_id`.
+        split: Split of the record in the corpus.
+        patient_id: Id of the patient; None if unknown.
+        fingerprint: Fingerprint of the waveform; None if `ecg_hf.signals.fingerprint` cannot compute one.
     """
 
     corpus: str
@@ -38,12 +38,12 @@ class LedgerEntry:
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """Two entries that are one recording, or overlap in time.
+    """Two entries of the same recording, or of recordings that overlap in time.
 
     Args:
-        first: One of them.
-        second: The other.
-        similarity: Of their waveforms, at most 1; None if their names alone tell.
+        first: Entry that comes first in the ledger.
+        second: Entry that comes later in the ledger.
+        similarity: Similarity of the waveforms, at most 1; None if only the canonical ids agree.
     """
 
     first: LedgerEntry
@@ -52,18 +52,18 @@ class Duplicate:
 
     @property
     def leaks(self) -> bool:
-        """Whether one is trained on where the other is validated or tested on."""
+        """Whether one entry is in the train split and the other in a validation or test split."""
         return (self.first.split == "train") != (self.second.split == "train")
 
     def as_dict(self) -> dict[str, Any]:
-        """Gives the pair for a report, without its fingerprints."""
+        """Returns the pair for a report, without the fingerprints."""
         names = ("corpus", "record_id", "split", "patient_id")
         pair = ({name: getattr(entry, name) for name in names} for entry in (self.first, self.second))
         return {"records": list(pair), "similarity": self.similarity, "leaks": self.leaks}
 
 
 def find_pairs(entries: Sequence[LedgerEntry]) -> list[Duplicate]:
-    """Finds the pairs of entries that are one recording, by their names and by their waveforms."""
+    """Finds the pairs of entries with the same recording, by their canonical ids and by their waveforms."""
     similar = {(first, second): value for first, second, value in find_duplicates([e.fingerprint for e in entries])}
     by_name: dict[str, list[int]] = {}
     for index, entry in enumerate(entries):
@@ -76,7 +76,7 @@ def find_pairs(entries: Sequence[LedgerEntry]) -> list[Duplicate]:
 
 
 def write_ledger(path: Path, entries: Iterable[LedgerEntry]) -> None:
-    """Writes a ledger, as Parquet, so that a reader sees the whole of it or nothing."""
+    """Writes a ledger as a Parquet file, which appears at its path only when it is complete."""
     schema = pa.schema(
         [(field.name, pa.binary() if field.name == "fingerprint" else pa.string()) for field in fields(LedgerEntry)]
     )
@@ -89,11 +89,14 @@ def write_ledger(path: Path, entries: Iterable[LedgerEntry]) -> None:
 
 
 def read_ledger(path: Path) -> Iterator[LedgerEntry]:
-    """Reads a ledger.
+    """Yields the entries of a ledger.
+
+    Args:
+        path: Path of the Parquet file.
 
     Raises:
-        EcgAccessError: If it cannot be read.
-        EcgFormatError: If it is none.
+        EcgAccessError: If the file cannot be read.
+        EcgFormatError: If the file is not a ledger.
     """
     try:
         for batch in pq.ParquetFile(path).iter_batches(ROWS_AT_ONCE):
@@ -101,7 +104,7 @@ def read_ledger(path: Path) -> Iterator[LedgerEntry]:
     except OSError as error:
         raise EcgAccessError(f"{path} cannot be read ({error}); check its name") from None
     except (pa.ArrowInvalid, TypeError) as error:
-        raise EcgFormatError(f"{path} is no ledger ({error}); write it anew with verify.py --ledger") from None
+        raise EcgFormatError(f"{path} is not a ledger ({error}); write it again with verify.py --ledger") from None
 
 
 def _batches(entries: Iterable[LedgerEntry]) -> Iterator[list[LedgerEntry]]:

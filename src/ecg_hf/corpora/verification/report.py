@@ -1,15 +1,15 @@
-"""A verification's report for readers, in Markdown."""
+"""The report of a verification in Markdown."""
 
 from ecg_hf.corpora.verification.verify import EXAMPLES, Report
 
 
 def render_report(report: Report) -> str:
-    """Writes a report: what must be mended first, then what is to be known."""
+    """Returns a report in Markdown: first the failures, then the counts, then lists of records and files."""
     facts = report.facts
     verdict = "**passed**" if not report.failures else "**failed**"
     parts = [
         f"# {facts['name']} ({facts['config']}) {facts['data_version']}: {verdict}",
-        _bullets("What must be mended or left out", report.failures),
+        _bullets("What must be repaired or left out", report.failures),
         _counts(report),
         _bullets("Records that cannot be read", [f"{name}: {why}" for name, why in report.unreadable.items()]),
         _bullets("Files that are not as published", [f"{a}: {b}" for a, b in report.checksums.changed.items()]),
@@ -31,16 +31,16 @@ def _counts(report: Report) -> str:
     published = report.published
     rows.append(f"| published | {published['num_records'] or 'unknown'} | {published['num_patients'] or 'unknown'} |")
     shapes = [f"- {shape}: {count} records" for shape, count in report.shapes.most_common(EXAMPLES)]
-    amplitudes = ", ".join(f"{share} {value:.3f}" for share, value in report.amplitude.items())
+    amplitudes = ", ".join(f"{quantile} {value:.3f}" for quantile, value in report.amplitude.items())
     sums = report.checksums
     lines = [
         "| split | records | patients |\n|---|---|---|",
         *rows,
         "",
         *shapes,
-        f"- deviation of a lead, {report.facts['unit']}, quantiles over records: {amplitudes or 'none'}",
-        f"- {sums.num_files} files compared with {sums.name}" if sums.name else "- no checksums are published with it",
-        f"- {report.num_without_fingerprint} records show too little to be compared with others",
+        f"- standard deviation of a lead, {report.facts['unit']}, quantiles of records: {amplitudes or 'none'}",
+        f"- {sums.num_files} files compared with {sums.name}" if sums.name else "- no checksums are published",
+        f"- {report.num_without_fingerprint} records without a fingerprint cannot be compared with others",
     ]
     return "\n".join(lines)
 
@@ -51,7 +51,7 @@ def _duplicates(report: Report) -> str:
         names = " = ".join(f"{entry.corpus} {entry.record_id} ({entry.split})" for entry in (pair.first, pair.second))
         alike = "by name" if pair.similarity is None else f"{pair.similarity:.4f}"
         lines.append(f"{names}, {alike}{', LEAKS' if pair.leaks else ''}")
-    return _bullets("Recordings that are there twice", lines)
+    return _bullets("Recordings that occur twice", lines)
 
 
 def _bullets(title: str, lines: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Whether a corpus on disk is what was published: files, counts, records, units, patients, duplicates."""
+"""The steps that verify a corpus on disk: its files, counts, records, units, patients and duplicates."""
 
 import logging
 from collections import Counter
@@ -21,21 +21,21 @@ from ecg_hf.signals.inputs import check_amplitude
 from ecg_hf.signals.quality import quality_flags
 
 CHUNK = 50  # records that a worker reads before it reports
-LEFT_OUT = 0.01  # of the published records an index may leave out, as known to be broken or without a patient
-EXAMPLES = 10  # named in a report of each finding
+LEFT_OUT = 0.01  # fraction of the published records that may be absent, because they are broken or have no patient
+EXAMPLES = 10  # examples of each finding in a report
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What opens a corpus, in this process or another.
+    """The arguments with which any process opens the same corpus.
 
     Args:
-        name: Its key in the registry.
-        place: Folder, archive or address of its files; None for a computed one.
-        config: Of the corpus.
-        options: Further fields of its config.
+        name: Name of the corpus in the registry.
+        place: Folder, zip archive or http(s) address of the files; None for a computed corpus.
+        config: Name of the config; the corpus' default if None.
+        options: Names and values of further fields of the config.
     """
 
     name: str
@@ -44,19 +44,19 @@ class Source:
     options: tuple[tuple[str, Any], ...] = ()
 
     def open(self) -> EcgCorpus:
-        """Opens the corpus; files that are missing do not stop it."""
+        """Opens the corpus with `allow_missing=True`, unless the options state otherwise."""
         return open_corpus(self.name, self.config, self.place, **{"allow_missing": True, **dict(self.options)})
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What reading one record showed.
+    """The result of reading one record.
 
     Args:
-        entry: Of the ledger.
-        error: Why it cannot be read; empty if it can.
-        flags: Kinds of doubts about its signal, see `quality_flags`; "units" if its amplitude is not an ECG's.
-        shape: Its leads, sampling rate (Hz) and duration (s).
+        entry: Entry of the record in the ledger.
+        error: Reason why the record cannot be read; empty if it can.
+        flags: Kinds of quality flags, see `quality_flags`; "units" if the amplitude is not that of an ECG in mV.
+        shape: Number of leads, sampling rate (Hz) and duration (s).
         amplitude: Median over leads of the standard deviation, in the corpus' unit.
     """
 
@@ -69,7 +69,23 @@ class Finding:
 
 @dataclass
 class Report:
-    """What verifying a corpus found. `failures` are what must be mended or left out; the rest is to be known."""
+    """The results of a verification: `failures` must be repaired or left out, everything else is informational.
+
+    Args:
+        facts: Facts of the corpus, see `EcgCorpus.facts`.
+        published: Published numbers of records and patients; None if unknown.
+        splits: Numbers of records and patients in each split.
+        failures: Reasons why the verification failed; empty if it passed.
+        missing: Path of one missing file for each record that lacks files.
+        checksums: Comparison of the files with their published SHA-256.
+        unreadable: Reason for each record that cannot be read, by record id.
+        suspect: Examples of record ids for each kind of quality flag.
+        num_suspect: Number of records with each kind of quality flag.
+        shapes: Number of records with each number of leads, sampling rate and duration.
+        amplitude: Quantiles of the records' amplitudes, in the corpus' unit.
+        num_without_fingerprint: Number of readable records without a fingerprint.
+        duplicates: Pairs of records with the same recording, in this corpus or in another.
+    """
 
     facts: dict[str, Any]
     published: dict[str, int | None]
@@ -86,7 +102,7 @@ class Report:
     duplicates: list[Duplicate] = field(default_factory=list)
 
     def add(self, finding: Finding) -> None:
-        """Takes note of one record."""
+        """Adds the finding of one record."""
         name = finding.entry.record_id
         if finding.error:
             self.unreadable[name] = finding.error
@@ -98,11 +114,11 @@ class Report:
             self.num_suspect[kind] += 1
             named = self.suspect.setdefault(kind, [])
             named.append(name)
-            # the first by name, in whatever order workers report them
+            # the first ones by name, so that the order of the workers does not matter
             named[:] = sorted(named)[:EXAMPLES]
 
     def as_dict(self) -> dict[str, Any]:
-        """Gives the report as JSON can hold it."""
+        """Returns the report as a dict for JSON."""
         return {
             "corpus": self.facts,
             "passed": not self.failures,
@@ -124,10 +140,13 @@ class Report:
 
 
 def start_report(corpus: EcgCorpus) -> tuple[Report, list[Entry]]:
-    """Reads the index, which checks labels and that no patient is in two splits, and counts.
+    """Reads and checks the index, and starts a report with the numbers of records and patients.
+
+    Returns:
+        The report, and the entries of all splits.
 
     Raises:
-        EcgError: If the index cannot be read or breaks what the corpus promises.
+        EcgError: If the index cannot be read, or has an unknown label or a patient in two splits.
     """
     num_records, num_patients = corpus.published
     report = Report(corpus.facts, {"num_records": num_records, "num_patients": num_patients})
@@ -140,14 +159,14 @@ def start_report(corpus: EcgCorpus) -> tuple[Report, list[Entry]]:
 
 
 def check_published_files(corpus: EcgCorpus) -> Iterator[tuple[str, Checksums]]:
-    """Compares files with the published SHA-256, yielding each path; nothing if none are published."""
+    """Compares files with their published SHA-256; yields each path with the result so far, nothing without a list."""
     return check_files(corpus.root)
 
 
 def read_records(source: Source, entries: Sequence[Entry], num_workers: int) -> Iterator[Finding]:
-    """Reads records in several processes, in no particular order; few results are in memory at any time."""
+    """Reads records in several processes and yields their findings in no particular order, holding few in memory."""
     chunks = iter([entries[start : start + CHUNK] for start in range(0, len(entries), CHUNK)])
-    # a fork could inherit locks that torch's or arrow's threads hold
+    # a forked process could inherit locks held by threads of torch or arrow
     with ProcessPoolExecutor(num_workers, get_context("spawn"), _open_in_worker, (source,)) as pool:
         running: set[Future[list[Finding]]] = set()
         for chunk in chunks:
@@ -164,7 +183,7 @@ _CORPUS: list[EcgCorpus] = []
 
 
 def _open_in_worker(source: Source) -> None:
-    logging.disable(logging.WARNING)  # the parent has said all that the index gives rise to
+    logging.disable(logging.WARNING)  # the parent process has logged all warnings about the index
     corpus = source.open()
     corpus.entries()
     _CORPUS.append(corpus)
@@ -175,7 +194,7 @@ def _read_chunk(entries: Sequence[Entry]) -> list[Finding]:
 
 
 def read_record(corpus: EcgCorpus, entry: Entry) -> Finding:
-    """Reads one record and looks at its signal."""
+    """Reads one record and checks its signal."""
     names = (corpus.dataset_name, entry.record_id, corpus.canonical_id(entry), entry.split, entry.patient_id)
     try:
         record = corpus.read(entry)
@@ -197,14 +216,14 @@ def read_record(corpus: EcgCorpus, entry: Entry) -> Finding:
 
 
 def summarise_amplitudes(report: Report, amplitudes: Sequence[float]) -> None:
-    """Notes the spread of the records' amplitudes: a corpus whose median is a thousandth is read in a wrong unit."""
+    """Adds quantiles of the records' amplitudes, in which a wrong unit shows as a factor of a thousand."""
     if amplitudes:
         low, median, high = np.quantile(amplitudes, (0.05, 0.5, 0.95)).tolist()
         report.amplitude = {"5 %": low, "50 %": median, "95 %": high}
 
 
 def judge(report: Report, duplicates: Iterable[Duplicate], *, allow_missing: bool) -> None:
-    """Decides what of a report is a failure."""
+    """Adds the duplicates to a report and decides which of its results are failures."""
     report.duplicates = list(duplicates)
     counts = {name: sum(split[name] for split in report.splits.values()) for name in ("num_records", "num_patients")}
     num_records = counts["num_records"]
@@ -224,7 +243,7 @@ def judge(report: Report, duplicates: Iterable[Duplicate], *, allow_missing: boo
         and not allow_missing,
         f"{len(report.unreadable)} records cannot be read": report.unreadable,
         f"the amplitude of {unlike} of {num_records} records is not that of an ECG in mV": 2 * unlike > num_records,
-        f"{len(leaks)} pairs of records are one recording on both sides of a split": leaks,
+        f"{len(leaks)} pairs of records hold one recording on both sides of a split": leaks,
     }
     if report.checksums.name and not report.checksums.num_files:
         report.failures.append(f"{report.checksums.name} lists no file")

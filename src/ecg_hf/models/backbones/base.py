@@ -1,4 +1,4 @@
-"""What every backbone promises: `embed`, then `encode`."""
+"""The base classes of all backbones, their configs and outputs, and the base class of all models of the library."""
 
 import math
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ from ecg_hf.models.config import EcgConfig
 
 @strict
 class BackboneConfig(EcgConfig):
-    """Fields that every backbone has.
+    """Config fields that all backbones share.
 
     Args:
         num_leads: Leads of the input signal, L.
         hidden_size: Width of an output token, D.
         causal: Whether token n may depend only on tokens up to n.
-        head: Readout of the classifier built on this backbone: "linear" (mean over tokens, then a linear map) or
+        head: Head of the classifier built on this backbone: "linear" (mean over tokens, then a linear map) or
             "attention" (one learned query attends to the tokens).
-        head_num_heads: Attention heads of the "attention" readout.
+        head_num_heads: Number of attention heads of the "attention" head.
     """
 
     num_leads: int = 12
@@ -40,7 +40,7 @@ class BackboneConfig(EcgConfig):
         return self.hidden_size
 
     def validate_head(self) -> None:
-        """Checks that the readout exists and that its heads divide the width."""
+        """Checks that the head exists and that its attention heads divide the width."""
         if self.head not in ("linear", "attention"):
             raise ValueError(f"head must be 'linear' or 'attention', got {self.head!r}")
         if self.head == "attention" and self.hidden_size % self.head_num_heads:
@@ -52,15 +52,15 @@ class BackboneConfig(EcgConfig):
 
 @dataclass
 class BackboneOutput(ModelOutput):
-    """What a backbone gives.
+    """The output of a backbone.
 
     Args:
-        last_hidden_state: Tokens, (B, N, D).
-        pooler_output: Their mean over time, (B, D).
-        hidden_states: The tokens before the first layer and after each; given on request.
-        layer_outputs: What each layer's mixer alone gave, before dropout, residual and norm, (B, N, D) each; given
-            on request, for objectives that regress inner layers. Layers whose tokens have another width or stride
-            than the output's are left out, so that there are as many as `Backbone.num_layer_outputs`.
+        last_hidden_state: Tokens, shape (B, N, D).
+        pooler_output: Mean of the tokens over time, shape (B, D).
+        hidden_states: Tokens before the first layer and after each layer; only on request.
+        layer_outputs: Output of each layer's mixer alone, before dropout, residual and norm, shape (B, N, D) each; only
+            on request, for objectives that regress inner layers. Layers whose tokens differ from the output in width or
+            stride are left out, which leaves `Backbone.num_layer_outputs` of them.
     """
 
     last_hidden_state: Tensor | None = None
@@ -69,26 +69,26 @@ class BackboneOutput(ModelOutput):
     layer_outputs: tuple[Tensor, ...] | None = None
 
 
-ALIGNMENT = 64  # bytes, of torch's CPU allocations
-# What transformers asks of a model's class, and only the class of its backbone can answer.
+ALIGNMENT = 64  # bytes; alignment of torch's CPU allocations
+# Attributes that transformers reads from the class of a model, and that its backbone decides.
 _ABILITIES = ("_supports_sdpa", "_supports_flash_attn", "_supports_flex_attn", "_supports_attention_backend")
 
 
 class Drawn(nn.Module):
-    """A module that draws parameters of its own, which are neither a linear map's nor a norm's.
+    """A module that initialises tensors of its own, besides those of its linear maps and norms.
 
-    Weight decay spares them if `undecayed` says that pulling them to zero is no regularisation.
+    If `undecayed` is set, weight decay skips these tensors, as pulling them to zero is no regularisation.
     """
 
     undecayed: ClassVar[bool] = False
 
     def reset(self) -> None:
-        """Draws them with `transformers.initialization`, which leaves alone what was loaded."""
+        """Initialises the module's own tensors with `transformers.initialization`, which skips loaded tensors."""
         raise NotImplementedError
 
 
 class EcgModel(PreTrainedModel):
-    """The base of every model of the library: torch's own initialisation, and transformers' contract for a signal."""
+    """The base class of all models of the library: a `PreTrainedModel` of signals, with torch's own initialisation."""
 
     config: "BackboneConfig"
 
@@ -96,11 +96,11 @@ class EcgModel(PreTrainedModel):
     input_modalities = ["time"]  # noqa: RUF012
     base_model_prefix = "backbone"
     supports_gradient_checkpointing = True
-    # The models average their loss themselves; with this, Trainer does not multiply it by the accumulation steps.
+    # The models average their loss themselves; otherwise Trainer would multiply it by the accumulation steps.
     accepts_loss_kwargs = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Lets a model that is built on a backbone attend as the backbone can; left alone, it would attend eagerly."""
+        """Copies the attention abilities of the backbone class; without them, a model falls back to eager attention."""
         super().__init_subclass__(**kwargs)
         if "backbone_class" in vars(cls):
             for ability in _ABILITIES:
@@ -108,10 +108,17 @@ class EcgModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """Loads a model as transformers does, with its weights in memory that is aligned as that of a fresh model.
+        """Loads a model as transformers does, with weights aligned in memory like those of a new model.
 
-        A weights file is mapped into memory wherever its header ends, and CPU matrix products round differently
-        there: without this, a loaded model would differ from the saved one in the last bit.
+        The weights of a file are mapped into memory from where the header of the file ends, and CPU matrix products
+        round differently on unaligned memory: a loaded model would differ from the saved one in the last bit.
+
+        Args:
+            args: Positional arguments of `PreTrainedModel.from_pretrained`.
+            kwargs: Keyword arguments of `PreTrainedModel.from_pretrained`.
+
+        Returns:
+            The model, or a tuple of the model and a loading report, as in `PreTrainedModel.from_pretrained`.
         """
         loaded = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
@@ -134,18 +141,26 @@ class EcgModel(PreTrainedModel):
 
 
 class Backbone(EcgModel):
-    """Maps a signal in the unit of its input contract, (B, L, T), to tokens, (B, N, D).
+    """A network that maps signals (B, L, T), prepared by the feature extractor of the model, to tokens (B, N, D).
 
-    A subclass names its config and builds `stem` (signals to tokens) and `layers` (tokens to tokens and the mixer's
-    output); one whose layers change the width or the stride of tokens overrides what follows from them. All its
-    buffers are persistent; it knows no objective, label or mask. `sizes` is its one dial: config fields by name.
+    A subclass sets `config_class` and builds `stem` (from signals to tokens) and `layers` (each from tokens to tokens
+    and the output of its mixer). If its layers change the width or the stride of tokens, it overrides the properties
+    and methods that depend on them. All buffers are persistent. A backbone knows no objective, label or mask. `sizes`
+    holds config fields by the name of the size, such as "20k".
+
+    Example:
+        >>> import torch
+        >>> from ecg_hf.models.backbones.s4 import EcgS4Backbone, EcgS4Config
+        >>> backbone = EcgS4Backbone(EcgS4Config(**EcgS4Backbone.sizes["20k"]))
+        >>> backbone(torch.randn(2, 12, 600)).last_hidden_state.shape  # 2 samples per token, width 38
+        torch.Size([2, 300, 38])
     """
 
     config_class: type[BackboneConfig]
     sizes: ClassVar[dict[str, dict[str, Any]]] = {}
     stem: nn.Module
     layers: nn.ModuleList
-    # A pair's checkpoint also holds its objective, and a classifier's its head; neither is the backbone's business.
+    # The checkpoint of a pair also holds an objective, that of a classifier a head; a backbone needs neither.
     _keys_to_ignore_on_load_unexpected = [r"^objective\.", r"^head\."]  # noqa: RUF012
 
     @property
@@ -160,19 +175,25 @@ class Backbone(EcgModel):
 
     @property
     def num_layer_outputs(self) -> int:
-        """How many of the last layers give tokens of the output's width and stride."""
+        """Number of last layers whose tokens have the width and stride of the output."""
         return len(self.layers)
 
     def num_tokens(self, num_samples: int) -> int:
-        """Says how many tokens N a signal of `num_samples` samples T gives."""
+        """Computes the number of output tokens N of a signal with `num_samples` samples T."""
         return -(-num_samples // self.stride)
 
     def embed(self, signal: Tensor) -> Tensor:
-        """Turns a signal (B, L, T) into tokens (B, T / embed_stride, embed_size), before any mixing but the stem's.
+        """Computes the stem's tokens of signals.
+
+        Args:
+            signal: Signals, prepared by the feature extractor of the model, shape (B, L, T).
+
+        Returns:
+            Tokens that only the stem has mixed, shape (B, ceil(T / embed_stride), embed_size).
 
         Raises:
-            ValueError: If the signal has not the shape (B, L, T).
-            TypeError: If it does not hold real numbers.
+            ValueError: If the signal does not have the shape (B, L, T).
+            TypeError: If the samples are not floating-point numbers.
         """
         if signal.dim() != 3 or signal.shape[1] != self.config.num_leads:
             raise ValueError(
@@ -189,11 +210,20 @@ class Backbone(EcgModel):
     def encode(
         self, tokens: Tensor, *, output_hidden_states: bool = False, output_layer_outputs: bool = False
     ) -> BackboneOutput:
-        """Mixes the tokens that `embed` gives over time, to (B, N, D)."""
+        """Runs the layers over the stem's tokens.
+
+        Args:
+            tokens: Tokens of `embed`, some of which an objective may have hidden.
+            output_hidden_states: Whether to return the tokens before the first layer and after each layer.
+            output_layer_outputs: Whether to return the outputs of the mixers.
+
+        Returns:
+            Tokens, shape (B, N, D), their mean over time, shape (B, D), and the requested states and outputs.
+        """
         states, outputs = [tokens], []
         for layer in self.layers:
             tokens, mixed = layer(tokens)
-            # A list of what nobody asked for would keep it in memory.
+            # Kept only on request, since a list would hold the tokens of all layers in memory.
             states += [tokens] if output_hidden_states else []
             outputs += [mixed] if output_layer_outputs else []
         tokens = self.finish(tokens)
@@ -205,11 +235,11 @@ class Backbone(EcgModel):
         )
 
     def finish(self, tokens: Tensor) -> Tensor:
-        """Turns the last layer's tokens (B, N, D) into the output; a backbone with a last norm applies it here."""
+        """Computes the output from the last layer's tokens (B, N, D); a backbone with a last norm applies it here."""
         return tokens
 
     def forward_flops(self, num_samples: int) -> int:
-        """Counts multiplications and additions of one forward pass over a crop of `num_samples` samples T."""
+        """Counts the multiplications and additions of one forward pass over a crop of `num_samples` samples T."""
         with torch.device("meta"):
             copy = type(self)(self.config).eval()
             signal = torch.empty(1, self.config.num_leads, num_samples)
@@ -218,16 +248,17 @@ class Backbone(EcgModel):
         return int(counter.get_total_flops())
 
     def parameter_groups(self) -> dict[str, list[str]]:
-        """Names the parameters of the "stem" and of the "trunk", for layer-wise learning rates."""
+        """Groups all parameter names into "stem" and "trunk" (everything else), for layer-wise learning rates."""
         groups: dict[str, list[str]] = {"stem": [], "trunk": []}
         for name, _ in self.named_parameters():
             groups["stem" if name.startswith("stem.") else "trunk"].append(name)
         return groups
 
     def adapter_modules(self) -> list[str]:
-        """Names the linear maps and convolutions of the layers that LoRA and its like can adapt.
+        """Lists the names of the linear maps and convolutions in the layers that LoRA and similar methods can adapt.
 
-        They can adapt neither a convolution that pads in a way of its own nor, if they are to be merged, a grouped one.
+        Convolutions of a subclass, with padding of its own, cannot be adapted. Grouped convolutions are left out since
+        their adapters could not be merged.
         """
         return [
             name
@@ -239,7 +270,18 @@ class Backbone(EcgModel):
     def forward(
         self, signal: Tensor, *, output_hidden_states: bool | None = None, output_layer_outputs: bool = False, **_: Any
     ) -> BackboneOutput:
-        """Embeds, encodes and pools; further keyword arguments are those transformers passes to every model."""
+        """Computes the output tokens of signals, and their mean.
+
+        Args:
+            signal: Signals, prepared by the feature extractor of the model, shape (B, L, T).
+            output_hidden_states: Whether to return the tokens before the first layer and after each layer; the config
+                decides if None.
+            output_layer_outputs: Whether to return the outputs of the mixers.
+            _: Other arguments that transformers passes to every model; they are ignored.
+
+        Returns:
+            Tokens, shape (B, N, D), their mean over time, shape (B, D), and the requested states and outputs.
+        """
         tokens = self.embed(signal)
         wanted = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         return self.encode(tokens, output_hidden_states=bool(wanted), output_layer_outputs=output_layer_outputs)

@@ -1,4 +1,4 @@
-"""A state space over chunks of tokens: within a chunk by its weights, from chunk to chunk by the state."""
+"""A state space run over chunks of tokens: by weights within a chunk, by the state from chunk to chunk."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from torch import Tensor
 
 
 class _Chunked(torch.autograd.Function):
-    """Runs `mix_chunks`. Left to itself, autograd would fill, copy and add what is written in place here."""
+    """The autograd function of `mix_chunks`; plain autograd would fill, copy and add what is written in place here."""
 
     @staticmethod
     def forward(ctx: Any, signal: Tensor, weights: Tensor, leave: Tensor, enter: Tensor, transitions: Tensor) -> Tensor:
-        """Keeps the chunks and the states between them for the backward pass."""
+        """Runs the state space, and saves the chunks and the states between them for the backward pass."""
         width, batch, num_tokens = signal.shape
         chunks = _split(signal, weights.shape[1])
         states = _carry(chunks @ enter, transitions, batch)
@@ -22,32 +22,32 @@ class _Chunked(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Runs the states against the direction they came from, in full precision wherever it was called."""
+        """Computes the gradients, with states in the opposite direction, in full precision even under autocast."""
         with torch.autocast(gradient.device.type, enabled=False):
             return _Chunked.correlate(ctx, gradient)
 
     @staticmethod
     def correlate(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Computes what `backward` gives."""
+        """Computes the gradients that `backward` returns."""
         chunks, states, weights, leave, enter, transitions = ctx.saved_tensors
         width, batch, num_tokens = gradient.shape
-        passed = _split(gradient, weights.shape[1])
-        left = _carry(passed @ leave.transpose(1, 2), transitions.transpose(2, 3), batch, reverse=True)
-        of_chunks = (passed @ weights.transpose(1, 2)).baddbmm_(left, enter.transpose(1, 2))
-        of_signal = of_chunks.view(width, batch, -1)[..., :num_tokens]
-        of_weights, of_leave = chunks.transpose(1, 2) @ passed, states.transpose(1, 2) @ passed
+        grad_mixed = _split(gradient, weights.shape[1])
+        grad_added = _carry(grad_mixed @ leave.transpose(1, 2), transitions.transpose(2, 3), batch, reverse=True)
+        grad_chunks = (grad_mixed @ weights.transpose(1, 2)).baddbmm_(grad_added, enter.transpose(1, 2))
+        grad_signal = grad_chunks.view(width, batch, -1)[..., :num_tokens]
+        grad_weights, grad_leave = chunks.transpose(1, 2) @ grad_mixed, states.transpose(1, 2) @ grad_mixed
         if not (ctx.needs_input_grad[3] or ctx.needs_input_grad[4]):
-            return of_signal, of_weights, of_leave, None, None
+            return grad_signal, grad_weights, grad_leave, None, None
         size = transitions.shape[-1]
-        pairs = zip(states.split(size, -1), left.split(size, -1), strict=True)
-        of_transitions = torch.stack([before.transpose(1, 2) @ after for before, after in pairs])
-        return of_signal, of_weights, of_leave, chunks.transpose(1, 2) @ left, of_transitions
+        pairs = zip(states.split(size, -1), grad_added.split(size, -1), strict=True)
+        grad_transitions = torch.stack([before.transpose(1, 2) @ after for before, after in pairs])
+        return grad_signal, grad_weights, grad_leave, chunks.transpose(1, 2) @ grad_added, grad_transitions
 
 
 def _split(signal: Tensor, chunk: int) -> Tensor:
-    """Cuts (D, B, N), filled up with zeros, to (D, B * chunks, chunk)."""
+    """Splits signals (D, B, N), padded with zeros, into chunks (D, B * chunks, chunk)."""
     width, batch, num_tokens = signal.shape
-    # torch's own padding would write all of it twice.
+    # torch's own padding would write every value twice.
     padded = signal.new_empty(width, batch, num_tokens + -num_tokens % chunk)
     padded[..., :num_tokens] = signal
     padded[..., num_tokens:] = 0
@@ -55,13 +55,16 @@ def _split(signal: Tensor, chunk: int) -> Tensor:
 
 
 def _carry(added: Tensor, transitions: Tensor, batch: int, *, reverse: bool = False) -> Tensor:
-    """Sums what chunks add to the states to the states before each chunk, or, of the second direction, after each.
+    """Sums contributions of chunks into the states before each chunk or, in the second direction, after each.
 
     Args:
-        added: Shape (D, B * chunks, all states).
-        transitions: Shape (1 or 2, D, state, state).
-        batch: B.
-        reverse: Whether the directions change their places.
+        added: Contributions of the chunks to the states, shape (D, B * chunks, all states).
+        transitions: Matrices that carry a state over one chunk, shape (1 or 2, D, state, state).
+        batch: Number of crops B.
+        reverse: Whether each direction runs the opposite way, as in the backward pass.
+
+    Returns:
+        States, shape (D, B * chunks, all states).
     """
     parts = added.unflatten(1, (batch, -1)).split(transitions.shape[-1], -1)
     found = []
@@ -77,17 +80,18 @@ def _carry(added: Tensor, transitions: Tensor, batch: int, *, reverse: bool = Fa
 
 
 def mix_chunks(signal: Tensor, weights: Tensor, leave: Tensor, enter: Tensor, transitions: Tensor) -> Tensor:
-    """Runs a state space over signals (D, B, N), forward and, with a second transition, backward in time too.
+    """Runs a state space over signals, forward in time and, with a second transition, also backward.
 
     Args:
-        signal: Shape (D, B, N).
-        weights: From a chunk's tokens to its tokens, shape (D, chunk, chunk).
-        leave: From the states that come into a chunk to its tokens, shape (D, all states, chunk).
-        enter: From a chunk's tokens to what they add to the states, shape (D, chunk, all states).
-        transitions: What a state becomes over a chunk, from the right, shape (1 or 2, D, state, state).
+        signal: Signals, shape (D, B, N).
+        weights: Weights from the tokens of a chunk to its tokens, shape (D, chunk, chunk).
+        leave: Weights from the states that enter a chunk to its tokens, shape (D, all states, chunk).
+        enter: Weights from the tokens of a chunk to their contribution to the states, shape (D, chunk, all states).
+        transitions: Matrices that carry a state over one chunk, multiplied from the right, shape
+            (1 or 2, D, state, state).
 
     Returns:
-        Shape (D, B, N).
+        Mixed signals, shape (D, B, N).
 
     Source:
         Dao and Gu 2024 (arXiv:2405.21060), section 6.

@@ -16,16 +16,16 @@ from ecg_hf.models.backbones.stem import STEMS
 
 @strict
 class EcgCNNConfig(BackboneConfig):
-    """Fields of the convolutional backbone; the defaults are study A's.
+    """Config fields of the convolutional backbone; the defaults are those of study A.
 
     Args:
         stem: "conv" (four convolutions, two samples per token) or "linear" (one linear map per sample).
         stage_widths: Channels of the blocks of each stage; they never shrink, and the last are `hidden_size`.
         stage_depths: Blocks of each stage.
         kernel_size: Taps of the convolutions over time, in tokens.
-        group_width: Channels that a convolution over time lets meet.
-        expansion: Width inside a block, as a multiple of the width it gives.
-        dropout: Probability that a value is dropped after an activation.
+        group_width: Channels per group of the convolutions over time.
+        expansion: Width inside a block, as a multiple of the block's output width.
+        dropout: Probability of dropping a value after an activation.
     """
 
     model_type = "ecg-cnn"
@@ -44,7 +44,7 @@ class EcgCNNConfig(BackboneConfig):
             raise ValueError(f"stem must be one of {sorted(STEMS)}, got {self.stem!r}")
 
     def validate_stages(self) -> None:
-        """Checks that the stages are as many as their depths, never shrink, and end at the width of the output."""
+        """Checks that each stage has a depth, and that the widths never shrink and end at that of the output."""
         widths, depths = self.stage_widths, self.stage_depths
         if not widths or len(widths) != len(depths) or min(depths) < 1:
             raise ValueError(
@@ -76,14 +76,14 @@ class EcgCNNConfig(BackboneConfig):
 
 
 class SqueezeExcite(nn.Module):
-    """Scales each channel by what the mean of all channels over time says.
+    """A gate that scales each channel by a function of the means of all channels over time.
 
     Args:
-        width: Channels.
-        causal: Whether the mean is that of the tokens so far, one for each token, instead of the whole crop's.
+        width: Number of channels.
+        causal: Whether each token is scaled by the means over the tokens so far, instead of those over the whole crop.
 
     Source:
-        Hu et al. 2018 (arXiv:1709.01507), equations 2 to 4, with Swish and half the channels as in study A.
+        Hu et al. 2018 (arXiv:1709.01507), equations 2 to 4, with Swish and half as many hidden channels, as in study A.
     """
 
     def __init__(self, width: int, causal: bool):
@@ -93,13 +93,13 @@ class SqueezeExcite(nn.Module):
         self.excite = nn.Conv1d(width // 2, width, kernel_size=1)
 
     def forward(self, values: Tensor) -> Tensor:
-        """Scales values (B, D, N)."""
+        """Scales the channels of values (B, D, N)."""
         mean = running_mean(values) if self.causal else values.mean(dim=2, keepdim=True)
         return values * torch.sigmoid(self.excite(nn.functional.silu(self.squeeze(mean))))
 
 
 def running_mean(values: Tensor) -> Tensor:
-    """Averages each token of (B, D, N) with all that precede it, in float32 at least."""
+    """Computes the mean of each token of (B, D, N) and all tokens before it, in float32 or better."""
     exact = torch.promote_types(values.dtype, torch.float32)
     counts = torch.arange(1, values.shape[2] + 1, device=values.device, dtype=exact)
     return (values.cumsum(dim=2, dtype=exact) / counts).to(values.dtype)
@@ -108,13 +108,13 @@ def running_mean(values: Tensor) -> Tensor:
 class EcgCNNBlock(GradientCheckpointingLayer):
     """One residual block: x <- x + SE(conv(act(conv over time(act(conv(act(x))))))), act = dropout after Swish.
 
-    Channels that the block adds are zero on the skip path, half of them below the old ones and half above.
+    Channels that the block adds are zero on the skip path; half of them come before the old channels, half after.
 
     Args:
-        config: Of the backbone.
-        width_in: Channels of the block before.
-        width: Channels that this one gives.
-        activated: Whether what comes in has just been activated, so that the first activation is left out.
+        config: Config of the backbone.
+        width_in: Channels of the input.
+        width: Channels of the output.
+        activated: Whether the input has just been activated, so that the first activation is left out.
 
     Source:
         Study A (arXiv:2605.12241); the network is that of ECGFounder (arXiv:2410.04133).
@@ -134,7 +134,7 @@ class EcgCNNBlock(GradientCheckpointingLayer):
         self.squeeze_excite = SqueezeExcite(width, config.causal)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps tokens (B, D, N) to those of the next block and to what the branch alone gave."""
+        """Maps tokens (B, D, N) to the tokens of the next block and to the output of the residual branch alone."""
         mixed = self.conv_in(tokens if self.activated else self._activate(tokens))
         mixed = self.conv_time(self._activate(mixed))
         mixed = self.squeeze_excite(self.conv_out(self._activate(mixed)))
@@ -149,7 +149,7 @@ class EcgCNNBlock(GradientCheckpointingLayer):
 
 
 def _size(width: int, group_width: int, depths: tuple[int, ...] = (2, 2, 2, 3, 3, 4, 4)) -> dict[str, Any]:
-    """Fields of a network of study A's shape: the stages are an eighth, a quarter, a half and all of the width."""
+    """Returns the fields of a network shaped as study A's, with stages of 1/8, 1/4, 1/2 and all of the width."""
     return {
         "hidden_size": width,
         "stage_widths": [width // part for part in (8, 4, 4, 2, 2, 1, 1)],
@@ -158,7 +158,8 @@ def _size(width: int, group_width: int, depths: tuple[int, ...] = (2, 2, 2, 3, 3
     }
 
 
-# One dial: the parameters. "paper-a" is study A's, without the 36,864 of its batch norms, which it never uses.
+# Sizes are named after their number of parameters. "paper-a" is study A's network, without the 36,864 parameters of
+# batch norms that it never uses.
 SIZES = {
     "20k": _size(24, 3, depths=(1, 1, 1, 2, 2, 2, 2)),
     "63k": _size(32, 4),
@@ -174,13 +175,14 @@ SIZES = {
 
 
 class EcgCNNBackbone(Backbone):
-    """Stem, one convolution to the width of the first stage, Swish, and the blocks, all at the stem's token rate.
+    """The convolutional backbone: stem, one convolution to the first stage's width, Swish and the blocks.
 
-    Causal, convolutions pad on the left and squeeze-excite averages the tokens so far: study A's network has neither,
-    and would show a token what CPC asks it to predict. It costs a squeeze-excite per token instead of one per crop.
+    All blocks run at the token rate of the stem. If the backbone is causal, convolutions pad on the left and
+    squeeze-excite averages the tokens so far, once per token instead of once per crop. Study A's network does neither,
+    so that under CPC a token would see what it has to predict.
 
     Source:
-        Study A (arXiv:2605.12241): 10,487,424 parameters that are used, of 10,524,288; 4.74e9 FLOPs of a crop of 2.5 s.
+        Study A (arXiv:2605.12241): 10,487,424 used parameters out of 10,524,288; 4.74e9 FLOPs for a crop of 2.5 s.
     """
 
     config: EcgCNNConfig
@@ -201,10 +203,11 @@ class EcgCNNBackbone(Backbone):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Keeps the size of what passes through blocks without a norm, as He et al. 2015 (arXiv:1502.01852) do.
+        """Initialises so that blocks without a norm keep the variance, as He et al. 2015 (arXiv:1502.01852) do.
 
-        With PyTorch's own start it shrinks with every block until biases and the zeros beyond the edges are much of
-        what varies in time: an objective with a teacher learns where a token lies before anything of the ECG.
+        With PyTorch's own initialisation, values shrink with every block until much of their variation in time comes
+        from biases and from the zeros beyond the edges: an objective with a teacher then learns the position of a token
+        before anything about the ECG.
         """
         if isinstance(module, nn.Conv1d) and module.bias is not None and module not in self.stem.modules():
             init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -219,14 +222,14 @@ class EcgCNNBackbone(Backbone):
 
     @property
     def num_layer_outputs(self) -> int:
-        """How many of the last blocks give tokens of the output's width."""
+        """Number of last blocks whose tokens have the width of the output."""
         stages = zip(self.config.stage_widths, self.config.stage_depths, strict=True)
         return sum(depth for width, depth in stages if width == self.config.hidden_size)
 
     def encode(
         self, tokens: Tensor, *, output_hidden_states: bool = False, output_layer_outputs: bool = False
     ) -> BackboneOutput:
-        """Mixes the tokens that `embed` gives over time, to (B, N, D)."""
+        """Runs the first convolution and the blocks over the tokens of `embed`, see `Backbone.encode`."""
         states, outputs = [tokens], []
         channels = nn.functional.silu(self.first_conv(tokens.transpose(1, 2)))
         for layer in self.layers:

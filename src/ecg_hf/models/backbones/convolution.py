@@ -1,22 +1,22 @@
-"""The padding that both convolutional backbones need: any length, and causal or not."""
+"""The padded convolution of both convolutional backbones, for any length, causal or not."""
 
 from torch import Tensor, nn
 
 
 class PaddedConv1d(nn.Conv1d):
-    """A convolution over time that gives ceil(N / stride) tokens for N, whatever N is.
+    """A convolution over time that maps N tokens to ceil(N / stride) tokens, for any N.
 
-    Not causal, it pads as "SAME" does: `kernel_size - stride` zeros, the smaller half of them on the left. Causal, it
-    pads on the left alone, and output m depends on no input after m * stride + stride - 1, the last that it covers.
-    Zeros that fill up the last stride stand on the right in both cases.
+    A non-causal convolution pads as "SAME" does: with `kernel_size - stride` zeros, the smaller half on the left. A
+    causal one pads on the left only, and output m depends on no input after m * stride + stride - 1, the last one that
+    it covers. In both cases, further zeros on the right complete the last stride.
 
     Args:
-        width_in: Channels that go in.
-        width_out: Channels that come out.
-        kernel_size: Taps; at least `stride`.
+        width_in: Channels of the input.
+        width_out: Channels of the output.
+        kernel_size: Number of taps; at least `stride`.
         stride: Inputs per output.
-        groups: Blocks of channels that do not meet.
-        bias: Whether a constant is added.
+        groups: Groups of channels that are convolved separately.
+        bias: Whether to add a constant per channel.
         causal: Whether an output may depend only on the inputs it covers and on earlier ones.
 
     Source:

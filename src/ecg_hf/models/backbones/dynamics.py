@@ -1,4 +1,4 @@
-"""HiPPO dynamics, their discretisation and their impulse response."""
+"""The HiPPO dynamics of a state space, their discretisation and their impulse response."""
 
 import numpy as np
 import torch
@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 def hippo_legs(state_size: int) -> tuple[NDArray[np.complex128], NDArray[np.complex128], NDArray[np.complex128]]:
-    """Diagonalises the normal part of HiPPO-LegS and keeps one mode of each conjugate pair, the fastest first.
+    """Diagonalises the normal part of HiPPO-LegS and returns one mode of each conjugate pair, the fastest first.
 
-    An eigenvector is known up to a phase; it is chosen such that the input vector is real and positive.
+    An eigenvector is defined up to a phase, which is chosen so that the input vector is real and positive.
 
     Args:
         state_size: Size of the real state; even.
@@ -38,8 +38,8 @@ def bilinear(state: Tensor, drive: Tensor, step: Tensor) -> tuple[Tensor, Tensor
     """Discretises x' = A x + b u by the bilinear rule.
 
     Args:
-        state: A, shape (D, state, state).
-        drive: b, shape (D, state).
+        state: State matrix A, shape (D, state, state).
+        drive: Input vector b, shape (D, state).
         step: Time between two tokens, shape (D,).
 
     Returns:
@@ -51,13 +51,22 @@ def bilinear(state: Tensor, drive: Tensor, step: Tensor) -> tuple[Tensor, Tensor
     half = step[:, None, None] / 2 * state
     identity = torch.eye(state.shape[-1], dtype=state.dtype, device=state.device)
     both = torch.cat((identity + half, step[:, None, None] * drive[..., None]), -1)
-    # Dynamics that contract make no singular matrix, and `solve` would make the host wait to hear so.
+    # Contracting dynamics never give a singular matrix, and `solve` would make the host wait to check that.
     solved, _ = torch.linalg.solve_ex(identity - half, both)
     return solved[..., :-1], solved[..., -1:]
 
 
 def impulse_response(state: Tensor, drive: Tensor, num_tokens: int) -> Tensor:
-    """Runs discrete dynamics, as `bilinear` gives them, from one impulse: A^n b for n < N, shape (D, state, N)."""
+    """Computes the response of discrete dynamics to one impulse.
+
+    Args:
+        state: State matrix A of `bilinear`, shape (D, state, state).
+        drive: Input vector b of `bilinear`, shape (D, state, 1).
+        num_tokens: Number of tokens N.
+
+    Returns:
+        States A^n b for n < N, shape (D, state, N).
+    """
     response = drive
     while response.shape[-1] < num_tokens:
         response = torch.cat((response, state @ response), -1)

@@ -1,4 +1,4 @@
-"""The state space of an S4 layer, and two equal ways to run it over tokens."""
+"""The state space of an S4 layer, with two equivalent ways to run it over tokens."""
 
 import math
 from collections.abc import Callable
@@ -14,12 +14,12 @@ from ecg_hf.models.backbones.chunks import mix_chunks
 from ecg_hf.models.backbones.dynamics import bilinear, hippo_legs, impulse_response
 from ecg_hf.models.backbones.spectral import convolve
 
-# Tokens of a chunk: 32 and 50 were the fastest of 32, 50 and 64 at 300, 1250 and 2500 tokens on one CPU core.
+# Tokens per chunk: 32 and 50 were the fastest of 32, 50 and 64 at 300, 1250 and 2500 tokens on one CPU core.
 CHUNK = 32
 
 
 def _powers(state: Tensor) -> Tensor:
-    """Stacks A^0 .. A^CHUNK to (D, state, CHUNK + 1, state), so that a readout times it is one matrix product."""
+    """Stacks A^0 .. A^CHUNK to (D, state, CHUNK + 1, state), so that its product with C is one matrix product."""
     powers = state[:, None]
     while powers.shape[1] < CHUNK:
         powers = torch.cat((powers, powers[:, -1:] @ powers), 1)
@@ -36,7 +36,7 @@ def _full_operators(state: Tensor, drive: Tensor, num_tokens: int) -> tuple[Tens
 
 
 class _Kept:
-    """What was built from some tensors, and their values then: says whether it still holds."""
+    """A cache entry: operators, and the tensors that they were computed from, with their values at that time."""
 
     def __init__(self, key: tuple[int, torch.dtype], sources: tuple[Tensor, ...], operators: tuple[Tensor, ...]):
         self.key = key
@@ -49,7 +49,7 @@ class _Kept:
         self.versions = _versions(sources)
 
     def holds(self, key: tuple[int, torch.dtype], sources: tuple[Tensor, ...]) -> bool:
-        """Says whether the operators are those of `key` and of sources that have the same values as before."""
+        """Checks whether the operators belong to `key` and to sources with the same values as before."""
         pairs = list(zip(self.values, sources, strict=True))
         if key != self.key or any(
             (old.device, old.dtype, old.shape) != (new.device, new.dtype, new.shape) for old, new in pairs
@@ -60,8 +60,8 @@ class _Kept:
         same = all(old is new for old, new in zip(self.sources, sources, strict=True))
         if same and self.versions and self.versions == _versions(sources):
             return True
-        # Data-parallel training may write every buffer before every step, mostly with what it held already: the host
-        # then waits once.
+        # Data-parallel training may write every buffer before every step, mostly with the same values: the host then
+        # waits once, for this comparison.
         if torch.stack([(old != new).any() for old, new in pairs]).any():
             return False
         self._mark(sources)
@@ -73,25 +73,25 @@ def _versions(tensors: tuple[Tensor, ...]) -> list[int]:
 
 
 def channels_first(tokens: Tensor) -> Tensor:
-    """Turns tokens (B, N, D) into the signals of a state space, (D, B, N)."""
-    # Transposing two axes that are one block each is twice as fast as permuting three.
+    """Transposes tokens (B, N, D) to the signals of a state space, (D, B, N)."""
+    # Transposing two axes, with B and N flattened to one, is twice as fast as permuting three.
     return tokens.flatten(0, 1).t().contiguous().view(tokens.shape[2], *tokens.shape[:2])
 
 
 class StateSpace(Drawn):
-    """A linear map over tokens, one per channel, through a state that follows HiPPO-LegS.
+    """A linear map over the tokens of each channel, through a state with HiPPO-LegS dynamics.
 
-    All arithmetic is real: the state is (Re z, Im z) of the kept modes, in which the dynamics contract, so that they
-    are safe in float32. The map is linear in C: what else it needs is computed in float64, once while the dynamics
-    are frozen. C is that of the recurrence, so any number of tokens may be asked for.
+    All arithmetic is real: the state is (Re z, Im z) of the kept modes. In these coordinates the dynamics contract, so
+    float32 is safe. The map is linear in C; everything else is computed in float64, and only once while the dynamics
+    are frozen. C belongs to the recurrence, so the map applies to any number of tokens.
 
     Args:
-        width: Channels, D.
+        width: Number of channels D.
         state_size: Size of the real state of a channel; even.
         bidirectional: Whether a second C looks at later tokens: lag -(n + 1) then has the weight k1[n].
-        low_rank: Whether the state matrix has its low-rank part (S4) or only the normal one (S4D).
-        trainable: Whether the dynamics are parameters (else buffers).
-        steps: Smallest and largest step that is drawn, log-uniformly; one token is one unit of time.
+        low_rank: Whether the state matrix has its low-rank part (S4) or only the normal part (S4D).
+        trainable: Whether the dynamics are parameters; otherwise they are buffers.
+        steps: Smallest and largest step, between which steps are drawn log-uniformly; one token is one unit of time.
 
     Source:
         Gu et al. 2022 (arXiv:2111.00396); the chunks follow Dao and Gu 2024 (arXiv:2405.21060), section 6.
@@ -139,7 +139,7 @@ class StateSpace(Drawn):
 
     @torch.no_grad()
     def reset(self) -> None:
-        """Draws the step, C and D and sets the dynamics to HiPPO-LegS, except for what was loaded."""
+        """Draws the step, C and D and sets the other dynamics to HiPPO-LegS; loaded tensors keep their values."""
         eigenvalues, low_rank, drive = hippo_legs(2 * self.frequency.shape[-1])
         init.uniform_(self.log_dt, math.log(self.steps[0]), math.log(self.steps[1]))
         init.copy_(self.log_decay, torch.from_numpy(np.log(-eigenvalues.real)))
@@ -151,12 +151,12 @@ class StateSpace(Drawn):
         init.normal_(self.D)
 
     def dynamics(self) -> tuple[Tensor, ...]:
-        """Lists the tensors that the state matrix, the input vector and the step are made of."""
+        """Lists the tensors that define the state matrix, the input vector and the step."""
         listed = (self.log_dt, self.log_decay, self.frequency, self.B)
         return listed if self.P is None else (*listed, self.P)
 
     def discretise(self) -> tuple[Tensor, Tensor]:
-        """Gives the matrices of x[n] = A x[n-1] + b u[n] in float64, shapes (D, state, state) and (D, state, 1)."""
+        """Computes the matrices of x[n] = A x[n-1] + b u[n] in float64, shapes (D, state, state) and (D, state, 1)."""
         log_dt, log_decay, frequency, drive, *low_rank = (tensor.double() for tensor in self.dynamics())
         modes = frequency.shape[-1]
         state = torch.diag_embed(-torch.cat((log_decay, log_decay), -1).exp())
@@ -168,12 +168,12 @@ class StateSpace(Drawn):
         return bilinear(state, drive.transpose(1, 2).flatten(1), log_dt.exp())
 
     def readout(self) -> Tensor:
-        """Gives C in real coordinates, in which the kernel's 2 Re(C z) is a plain product, (1 or 2, D, state)."""
+        """Returns C in real coordinates, in which the kernel's 2 Re(C z) is a plain product, (1 or 2, D, state)."""
         c = self.C.to(torch.promote_types(self.C.dtype, torch.float32))
         return torch.cat((2 * c[..., 0], -2 * c[..., 1]), -1)
 
     def kernel(self, num_tokens: int) -> Tensor:
-        """Gives the weights of lags 0 .. N-1 (and, if bidirectional, -1 .. -N), without D: (1 or 2, D, N)."""
+        """Computes the weights of lags 0 .. N-1 (and, if bidirectional, -1 .. -N), without D: (1 or 2, D, N)."""
         readout = self.readout()
         (response,) = self._operators(_full_operators, num_tokens, readout.dtype)
         return torch.einsum("cds,dsn->cdn", readout, response)
@@ -200,28 +200,28 @@ class StateSpace(Drawn):
     ) -> tuple[Tensor, ...]:
         kept = self._cache.get(name)
         if kept is None or not kept.holds(key, sources):
-            # A tensor made in inference mode could not be used in training later.
+            # A tensor created in inference mode could not be used in training later.
             with torch.inference_mode(False), torch.no_grad():
                 kept = self._cache[name] = _Kept(key, sources, build())
         return kept.operators
 
     def forward(self, signal: Tensor) -> Tensor:
-        """Runs the map, D included, over (D, B, N), in float32 at least whatever autocast says."""
+        """Runs the map, direct term D included, over signals (D, B, N), in float32 or better even under autocast."""
         with torch.autocast(signal.device.type, enabled=False):
             wide = signal.to(torch.promote_types(signal.dtype, torch.float32))
             mixed = self.chunked(wide) if signal.is_cpu and self._is_small() else self.spectral(wide)
         return mixed.to(signal.dtype)
 
     def _is_small(self) -> bool:
-        """Says whether chunks are the faster form on a CPU: their work grows with the state, a transform's does not."""
+        """Checks whether chunks are faster on a CPU: their cost grows with the state, that of a transform does not."""
         return self.C.shape[0] * 2 * self.C.shape[2] <= CHUNK
 
     def spectral(self, signal: Tensor) -> Tensor:
-        """Runs the map over (D, B, N) by one multiplication in the frequency domain."""
+        """Runs the map over signals (D, B, N) by one multiplication in the frequency domain."""
         return convolve(signal, self._two_sided(self.kernel(signal.shape[-1])))
 
     def chunked(self, signal: Tensor) -> Tensor:
-        """Runs the map over (D, B, N) by matrix products: within chunks of tokens, and between them by the state."""
+        """Runs the map over signals (D, B, N) by matrix products within chunks, and by the state between chunks."""
         sources = (self.C, self.D, *self.dynamics())
         learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in sources)
         if learns or not signal.is_cpu or torch.compiler.is_compiling():
@@ -229,12 +229,12 @@ class StateSpace(Drawn):
         return mix_chunks(signal, *self._keep("weights", (CHUNK, self.C.dtype), sources, self._chunk_weights))
 
     def _chunk_weights(self) -> tuple[Tensor, ...]:
-        """Gives the operands of `mix_chunks`."""
+        """Computes the weights that `mix_chunks` takes."""
         readout = self.readout()
         response, powers = self._operators(_chunk_operators, CHUNK, readout.dtype)
-        # From token to token: row i holds the weights of the lags -i .. CHUNK - 1 - i.
+        # Weights from token to token: row i holds the weights of the lags -i .. CHUNK - 1 - i.
         weights = self._two_sided(torch.einsum("cds,dsn->cdn", readout, response)).unfold(-1, CHUNK, 1).flip(1)
-        # From state to token: C A^n for n = 0 .. CHUNK, shape (D, 1 or 2, CHUNK + 1, state).
+        # Weights from state to token: C A^n for n = 0 .. CHUNK, shape (D, 1 or 2, CHUNK + 1, state).
         leaving = (readout.transpose(0, 1) @ powers.flatten(2)).unflatten(2, (CHUNK + 1, -1))
         leave, enter = leaving[:, 0, 1:], response.flip(-1)
         if len(readout) == 2:
@@ -243,7 +243,7 @@ class StateSpace(Drawn):
         return weights, leave.transpose(1, 2), enter.transpose(1, 2), transitions
 
     def _two_sided(self, kernels: Tensor) -> Tensor:
-        """Lines up the weights of the lags -(N-1) .. N-1, D at lag 0, from kernels (1 or 2, D, N)."""
+        """Joins kernels (1 or 2, D, N) into the weights of the lags -(N-1) .. N-1, with D added at lag 0."""
         present = kernels[0, :, :1] + self.D.to(kernels.dtype)[:, None]
         past = kernels[0, :, 1:]
         future = kernels[1, :, :-1].flip(-1) if len(kernels) == 2 else torch.zeros_like(past)

@@ -1,4 +1,4 @@
-"""The residual network of the CODE study: a convolution, then stages of residual units that each shorten the crop."""
+"""The residual network of the CODE study: a convolution, then downsampling stages of residual units."""
 
 import math
 from dataclasses import field
@@ -14,18 +14,18 @@ from ecg_hf.models.backbones.convolution import PaddedConv1d
 
 @strict
 class EcgResNetConfig(BackboneConfig):
-    """Fields of the residual network; the widths are the CODE network's, the strides are ours.
+    """Config fields of the residual network; the default widths are those of the CODE network, the strides are ours.
 
-    The original has strides [4, 4, 4, 4], made for 4,096 samples at 400 Hz, of which 16 tokens are left; of a crop of
-    2.5 s at 240 Hz only 3 would be. Ours leave 38.
+    The CODE network has strides [4, 4, 4, 4], which turn its 4,096 samples at 400 Hz into 16 tokens. They would turn a
+    crop of 2.5 s at 240 Hz into only 3 tokens; ours give 38.
 
     Args:
         stem_width: Channels of the stem.
         stage_widths: Channels of the units of each stage; the last are `hidden_size`.
-        stage_depths: Units of each stage, of which the first shortens the crop.
-        strides: By how much each stage shortens it.
-        kernel_size: Taps of the convolutions over time; 17, or 16 in the first version.
-        dropout: Probability that a value is dropped, twice per unit.
+        stage_depths: Units of each stage, of which the first downsamples.
+        strides: Factors by which the stages downsample.
+        kernel_size: Taps of the convolutions over time; 17 in the CODE network, 16 in its first version.
+        dropout: Probability of dropping a value, applied twice per unit.
     """
 
     model_type = "ecg-resnet"
@@ -62,7 +62,7 @@ class EcgResNetConfig(BackboneConfig):
             )
 
     def validate_units(self) -> None:
-        """Checks that no sample falls between two positions of a kernel, and that the dropout is a probability."""
+        """Checks that kernels leave no sample out, and that the dropout is a probability below 1."""
         if self.kernel_size < max(self.strides):
             raise ValueError(
                 f"kernel_size must be at least the largest of strides={self.strides}, got "
@@ -73,10 +73,10 @@ class EcgResNetConfig(BackboneConfig):
 
 
 class ResNetStem(nn.Module):
-    """One convolution, batch norm and ReLU, at the rate of the signal.
+    """One convolution, batch norm and ReLU, at the sampling rate of the signal.
 
     Args:
-        config: Of the backbone.
+        config: Config of the backbone.
     """
 
     def __init__(self, config: EcgResNetConfig):
@@ -87,25 +87,25 @@ class ResNetStem(nn.Module):
         self.norm = nn.BatchNorm1d(config.stem_width)
 
     def forward(self, signal: Tensor) -> Tensor:
-        """Turns (B, L, T) into tokens (B, N, D), N = T."""
+        """Turns signals (B, L, T) into tokens (B, N, D), N = T."""
         return nn.functional.relu(self.norm(self.conv(signal))).transpose(1, 2)
 
 
 class EcgResNetUnit(GradientCheckpointingLayer):
-    """One residual unit with two inputs: the tokens x, which it transforms, and the skip path s, which it adds to.
+    """One residual unit with two inputs: the tokens x, which it transforms, and the skip path s, to which it adds.
 
-    With act(x) = dropout(ReLU(BN(x))), s <- conv(max-pool(s)) + strided conv(act(conv(x))) and x <- act(s). The sum
-    is thus handed on before norm and ReLU. The pool is there where the unit shortens, and the convolution of the skip
-    path, with one tap, where it changes the width. No convolution has a bias.
+    With act(x) = dropout(ReLU(BN(x))), s <- conv(max-pool(s)) + strided conv(act(conv(x))) and x <- act(s): the skip
+    path carries the sum before norm and ReLU. Only a unit that downsamples has the pool, and only a unit that changes
+    the width has the convolution of the skip path, with one tap. No convolution has a bias.
 
-    Pooling windows do not overlap: a causal unit's output sees what it covers and what comes before. Under gradient
-    checkpointing the norms see each batch twice, so that their running statistics move faster.
+    Pooling windows do not overlap, so the output of a causal unit depends on the samples that it covers and on earlier
+    ones. Under gradient checkpointing the norms see each batch twice, so their running statistics move faster.
 
     Args:
-        config: Of the backbone.
-        width_in: Channels of the unit before.
-        width: Channels that this one gives.
-        stride: By how much it shortens.
+        config: Config of the backbone.
+        width_in: Channels of the input.
+        width: Channels of the output.
+        stride: Factor by which the unit downsamples.
 
     Source:
         Ribeiro et al. 2020 (doi:10.1038/s41467-020-15432-4).
@@ -124,7 +124,7 @@ class EcgResNetUnit(GradientCheckpointingLayer):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, tokens: Tensor, skip: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Maps tokens and skip path, (B, D, N) each, to those of the next unit and to what the branch alone gave."""
+        """Maps tokens and skip path, (B, D, N) each, to those of the next unit and the output of the branch alone."""
         mixed = self.dropout(nn.functional.relu(self.norm1(self.conv1(tokens))))
         mixed = self.conv2(mixed)
         if self.stride > 1:
@@ -144,7 +144,8 @@ def _size(stem_width: int, *stage_widths: int, depth: int = 1) -> dict[str, Any]
     }
 
 
-# One dial: the parameters, of widths that grow by equal steps. The grid of study B's paper is not known to us.
+# Sizes are named after their number of parameters; their widths grow by nearly equal steps. The sizes of study B's
+# paper are not known to us.
 SIZES = {
     "20k": _size(4, 8, 10, 14, 18),
     "63k": _size(6, 12, 18, 24, 30),
@@ -159,14 +160,14 @@ SIZES = {
 
 
 class EcgResNetBackbone(Backbone):
-    """Stem and residual units; no norm, projection or pooling after the last unit.
+    """The residual network: stem and residual units, without norm, projection or pooling after the last unit.
 
-    Causal, a token sees the samples it covers and those before. In training this holds up to batch norm, whose
-    statistics are those of all tokens of the batch.
+    If the backbone is causal, a token depends on the samples that it covers and on earlier ones. In training this holds
+    except for batch norm, whose statistics come from all tokens of the batch.
 
     Source:
         Ribeiro et al. 2020 (doi:10.1038/s41467-020-15432-4). Study B's network (arXiv:2605.17276) is not known to us;
-        this is the one that its authors published before.
+        this is the network that its authors had published before.
     """
 
     config: EcgResNetConfig
@@ -197,15 +198,15 @@ class EcgResNetBackbone(Backbone):
 
     @property
     def num_layer_outputs(self) -> int:
-        """How many of the last units give tokens of the output's width and stride."""
+        """Number of last units whose tokens have the width and stride of the output."""
         changed = [index for index, unit in enumerate(self.layers) if not unit.keeps_shape]
-        # The last unit that changes the shape already gives the output's.
+        # The last unit that changes the shape already has the shape of the output.
         return len(self.layers) - max(changed, default=0)
 
     def encode(
         self, tokens: Tensor, *, output_hidden_states: bool = False, output_layer_outputs: bool = False
     ) -> BackboneOutput:
-        """Mixes the tokens that `embed` gives over time, to (B, N, D)."""
+        """Runs the units, with their skip path, over the tokens of `embed`, see `Backbone.encode`."""
         states, outputs = [tokens], []
         channels = skip = tokens.transpose(1, 2)
         for layer in self.layers:

@@ -1,4 +1,4 @@
-"""The S4 backbone: a stem, then layers that each mix tokens by a state space and channels by a gated linear map."""
+"""The S4 backbone: a stem, then layers that mix tokens by a state space and channels by a gated linear map."""
 
 import torch
 from huggingface_hub.dataclasses import strict
@@ -12,17 +12,17 @@ from ecg_hf.models.backbones.stem import STEMS
 
 @strict
 class EcgS4Config(BackboneConfig):
-    """Fields of the S4 backbone; the defaults are study A's.
+    """Config fields of the S4 backbone; the defaults are those of study A.
 
     Args:
-        num_layers: Layers between the stem and the output.
+        num_layers: Number of layers between the stem and the output.
         stem: "conv" (four convolutions, two samples per token) or "linear" (one linear map per sample).
         state_size: Size of the real state of a channel; even.
-        dropout: Probability that a channel is dropped for a whole crop, twice per layer.
-        trainable_dynamics: Whether the state matrix, the input vector and the step are trained too.
-        low_rank: Whether the state matrix has its low-rank part (S4), or only the normal one (S4D).
-        dt_min: Smallest step that is drawn, in tokens.
-        dt_max: Largest step that is drawn, in tokens.
+        dropout: Probability of dropping a channel for a whole crop, applied twice per layer.
+        trainable_dynamics: Whether the state matrix, the input vector and the step are trained as well.
+        low_rank: Whether the state matrix has its low-rank part (S4) or only the normal part (S4D).
+        dt_min: Lower end of the range from which steps are drawn, in tokens.
+        dt_max: Upper end of the range from which steps are drawn, in tokens.
     """
 
     model_type = "ecg-s4"
@@ -60,6 +60,9 @@ class EcgS4Config(BackboneConfig):
 class EcgS4Layer(GradientCheckpointingLayer):
     """One residual layer with the norm after the sum: x <- LayerNorm(x + Drop(S4(x))).
 
+    Args:
+        config: Config of the backbone.
+
     Source:
         Study A (arXiv:2605.12241); Gu et al. 2022 (arXiv:2111.00396).
     """
@@ -79,7 +82,7 @@ class EcgS4Layer(GradientCheckpointingLayer):
         self.norm = nn.LayerNorm(config.hidden_size)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps tokens (B, N, D) to those of the next layer and to what the mixer alone gave."""
+        """Maps tokens (B, N, D) to the tokens of the next layer and to the output of the mixer alone."""
         mixed = self.mix(tokens)
         return self.norm(tokens + self._drop(mixed, dim=1)), mixed
 
@@ -90,14 +93,15 @@ class EcgS4Layer(GradientCheckpointingLayer):
         return gated.view(tokens.shape)
 
     def _drop(self, values: Tensor, dim: int) -> Tensor:
-        """Drops whole channels of whole crops: the mask is one over time, which is axis `dim`."""
+        """Drops whole channels of whole crops: the mask is constant over time, which is axis `dim`."""
         if not self.training or self.dropout == 0:
             return values
         mask = torch.ones_like(values.narrow(dim, 0, 1))
         return values * nn.functional.dropout(mask, self.dropout)
 
 
-# One dial: the trainable parameters. "paper-a" is study A's (2,932,736 causal, 2,949,120 bidirectional).
+# Sizes are named after their number of trainable parameters. "paper-a" is study A's network (2,932,736 parameters if
+# causal, 2,949,120 if bidirectional).
 SIZES = {
     "20k": {"hidden_size": 38, "num_layers": 4},
     "63k": {"hidden_size": 72, "num_layers": 4},
@@ -113,7 +117,7 @@ SIZES = {
 
 
 class EcgS4Backbone(Backbone):
-    """Stem and S4 layers; no norm, projection or pooling after the last layer.
+    """The S4 backbone: stem and S4 layers, without norm, projection or pooling after the last layer.
 
     Source:
         Study A (arXiv:2605.12241): 2,932,736 parameters causal, 2,949,120 bidirectional.
@@ -123,7 +127,7 @@ class EcgS4Backbone(Backbone):
     config_class = EcgS4Config
     sizes = SIZES
     _no_split_modules = ["EcgS4Layer"]  # noqa: RUF012
-    # Rounded to bfloat16, a step and a frequency would give another kernel.
+    # Steps and frequencies rounded to bfloat16 would change the kernel.
     _keep_in_fp32_modules_strict = ["state_space"]  # noqa: RUF012
 
     def __init__(self, config: EcgS4Config):
@@ -138,16 +142,19 @@ class EcgS4Backbone(Backbone):
         return STEMS[self.config.stem].stride
 
     def forward_flops(self, num_samples: int) -> int:
-        """Counts multiplications and additions of one forward pass over a crop of `num_samples` samples T."""
+        """Counts the multiplications and additions of one forward pass over a crop of `num_samples` samples T."""
         return forward_flops(self.config, num_samples) + state_space_flops(self.config, num_samples)
 
 
 def forward_flops(config: EcgS4Config, num_samples: int) -> int:
-    """Counts the multiplications and additions of all convolutions and linear maps, for one crop.
+    """Counts the multiplications and additions of all convolutions and linear maps for one crop.
 
     Args:
-        config: Of the backbone.
+        config: Config of the backbone.
         num_samples: Samples T of the crop.
+
+    Returns:
+        The number of operations, without those of the state spaces.
 
     Source:
         The convention of study A (arXiv:2605.12241): 1.7412096e9 for the defaults at 600 samples.
@@ -158,11 +165,14 @@ def forward_flops(config: EcgS4Config, num_samples: int) -> int:
 
 
 def state_space_flops(config: EcgS4Config, num_samples: int) -> int:
-    """Counts the same for the state spaces, which `forward_flops` leaves out, in the chunked form.
+    """Counts the multiplications and additions of the state spaces for one crop, in the chunked form.
 
     Args:
-        config: Of the backbone.
+        config: Config of the backbone.
         num_samples: Samples T of the crop.
+
+    Returns:
+        The number of operations, which `forward_flops` leaves out.
     """
     num_chunks = -(-_num_tokens(config, num_samples) // CHUNK)
     directions = 1 if config.causal else 2

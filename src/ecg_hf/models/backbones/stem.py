@@ -1,12 +1,12 @@
-"""Stems: from a signal to tokens."""
+"""The stems, which turn signals into tokens."""
 
 from torch import Tensor, nn
 
 
 class ConvStem(nn.Module):
-    """Four convolutions, of which the first halves the sampling rate; batch norm and ReLU after each.
+    """Four convolutions, of which the first halves the sampling rate, with batch norm and ReLU after each.
 
-    A token sees its sample, the one before and the one after: a causal trunk looks one sample ahead.
+    A token sees its sample, the one before and the one after: even a causal backbone looks one sample ahead.
 
     Args:
         num_leads: Leads of the signal, L.
@@ -26,10 +26,10 @@ class ConvStem(nn.Module):
         self.norms = nn.ModuleList(nn.BatchNorm1d(hidden_size) for _ in range(4))
 
     def forward(self, signal: Tensor) -> Tensor:
-        """Turns (B, L, T) into tokens (B, N, D), N = ceil(T / 2)."""
+        """Turns signals (B, L, T) into tokens (B, N, D), N = ceil(T / 2)."""
         for conv, norm in zip(self.convs, self.norms, strict=True):
             signal = nn.functional.relu(norm(conv(signal)), inplace=True)
-        # What follows works token by token: one copy here spares it three of a transposed view.
+        # The layers work token by token: one copy here saves them three copies of a transposed view.
         return signal.transpose(1, 2).contiguous()
 
 
@@ -51,13 +51,13 @@ class LinearStem(nn.Module):
         self.conv = nn.Conv1d(num_leads, hidden_size, kernel_size=1)
 
     def forward(self, signal: Tensor) -> Tensor:
-        """Turns (B, L, T) into tokens (B, N, D), N = T."""
+        """Turns signals (B, L, T) into tokens (B, N, D), N = T."""
         tokens: Tensor = self.conv(signal)
         return tokens.transpose(1, 2)
 
 
 class PatchStem(nn.Module):
-    """One linear map of all samples of all leads in a patch; the last patch is filled up with zeros.
+    """One linear map of all samples of all leads in a patch; the last patch is padded with zeros.
 
     Args:
         num_leads: Leads of the signal, L.
@@ -74,7 +74,7 @@ class PatchStem(nn.Module):
         self.linear = nn.Linear(num_leads * patch_size, hidden_size)
 
     def forward(self, signal: Tensor) -> Tensor:
-        """Turns (B, L, T) into tokens (B, N, D), N = ceil(T / patch_size)."""
+        """Turns signals (B, L, T) into tokens (B, N, D), N = ceil(T / patch_size)."""
         padded = nn.functional.pad(signal, (0, -signal.shape[2] % self.stride))
         patches = padded.unflatten(2, (-1, self.stride)).transpose(1, 2)
         tokens: Tensor = self.linear(patches.flatten(2))
@@ -87,12 +87,15 @@ PATCH = "patch"
 
 
 def make_stem(name: str, num_leads: int, hidden_size: int, patch_size: int) -> Stem:
-    """Builds the stem `name`: one of `STEMS`, or `PATCH`, the only one with a size of its own.
+    """Builds a stem by its name.
 
     Args:
-        name: Of the stem.
+        name: Name of the stem, a key of `STEMS` or `PATCH`.
         num_leads: Leads of the signal, L.
         hidden_size: Width of a token, D.
-        patch_size: Samples of a patch; the other stems have no use for it.
+        patch_size: Samples of a patch; only the stem `PATCH` uses it.
+
+    Returns:
+        The stem, a module from signals (B, L, T) to tokens (B, N, D).
     """
     return PatchStem(num_leads, hidden_size, patch_size) if name == PATCH else STEMS[name](num_leads, hidden_size)

@@ -1,4 +1,4 @@
-"""The transformer backbone: a stem, then layers of attention and feed-forward, and a last norm."""
+"""The transformer backbone: a stem, then layers of attention and feed-forward blocks, and a last norm."""
 
 from typing import Any
 
@@ -17,20 +17,20 @@ POSITIONS = ("rotary", "sinusoidal")
 
 @strict
 class EcgTransformerConfig(BackboneConfig):
-    """Fields of the transformer backbone; the defaults are study A's.
+    """Config fields of the transformer backbone; the defaults are those of study A.
 
     Args:
-        num_layers: Layers between the stem and the output.
+        num_layers: Number of layers between the stem and the output.
         stem: "conv" (four convolutions, two samples per token), "linear" (one linear map per sample) or "patch" (one
             linear map per `patch_size` samples).
         patch_size: Samples per token of the "patch" stem.
-        num_attention_heads: Heads of each layer's attention, a divisor of `hidden_size`.
-        mlp_ratio: Width of the feed-forward block's hidden layer, in widths of a token.
-        dropout: Probability that a value is dropped: an attention weight, a hidden value of the feed-forward block,
-            what a block adds to a token, and a token to which its position was added.
-        positions: How tokens know where they stand: "rotary" (queries and keys are turned by the position) or
-            "sinusoidal" (sines and cosines of it are added before the first layer).
-        rope_theta: Base of the wave lengths, which reach 2 pi rope_theta tokens.
+        num_attention_heads: Attention heads of each layer, a divisor of `hidden_size`.
+        mlp_ratio: Width of the feed-forward block's hidden layer, as a multiple of `hidden_size`.
+        dropout: Probability of dropping a value, applied to attention weights, to hidden values of the feed-forward
+            block, to the outputs of both blocks, and to tokens after their sinusoidal positions were added.
+        positions: Encoding of the positions of tokens: "rotary" (queries and keys are rotated by the position) or
+            "sinusoidal" (sines and cosines of the position are added before the first layer).
+        rope_theta: Base of the wavelengths, which reach 2 pi rope_theta tokens.
     """
 
     model_type = "ecg-transformer"
@@ -51,7 +51,7 @@ class EcgTransformerConfig(BackboneConfig):
                 raise ValueError(f"{field} must be one of {choices}, got {getattr(self, field)!r}")
 
     def validate_ranges(self) -> None:
-        """Checks that there is at least one of what is counted, and that the dropout is a probability below 1."""
+        """Checks that counts and `rope_theta` are at least 1, and that the dropout is a probability below 1."""
         for field in ("num_layers", "patch_size", "num_attention_heads", "mlp_ratio", "rope_theta"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
@@ -59,7 +59,7 @@ class EcgTransformerConfig(BackboneConfig):
             raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
 
     def validate_width(self) -> None:
-        """Checks that the heads divide the width, and that what positions turn or add comes in pairs."""
+        """Checks that the heads divide the width, and that positions have an even number of channels."""
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"num_attention_heads must divide hidden_size={self.hidden_size}, got {self.num_attention_heads}; "
@@ -74,13 +74,16 @@ class EcgTransformerConfig(BackboneConfig):
 
 
 def position_angles(num_tokens: int, num_angles: int, theta: float, device: torch.device | None = None) -> Tensor:
-    """Gives the angle of token n at frequency i, n theta^(-i / num_angles), in float32, (N, num_angles).
+    """Computes the angle of token n at frequency i, n theta^(-i / num_angles), in float32.
 
     Args:
-        num_tokens: N.
-        num_angles: How many frequencies there are.
-        theta: Base of the wave lengths.
-        device: Where the angles are made.
+        num_tokens: Number of tokens N.
+        num_angles: Number of frequencies.
+        theta: Base of the wavelengths.
+        device: Device of the angles.
+
+    Returns:
+        Angles in radians, shape (N, num_angles).
 
     Source:
         Vaswani et al. 2017 (arXiv:1706.03762), section 3.5; Su et al. 2021 (arXiv:2104.09864), eq. 15.
@@ -90,10 +93,13 @@ def position_angles(num_tokens: int, num_angles: int, theta: float, device: torc
 
 
 def sinusoids(angles: Tensor) -> Tensor:
-    """Interleaves the sines and cosines of angles, (N, D / 2), to what is added to tokens, (N, D).
+    """Computes the position encoding that is added to tokens: sines and cosines of angles, interleaved.
 
     Args:
-        angles: Those of `position_angles`.
+        angles: Angles of `position_angles`, shape (N, D / 2).
+
+    Returns:
+        Position encoding, shape (N, D).
 
     Source:
         Vaswani et al. 2017 (arXiv:1706.03762), section 3.5.
@@ -102,19 +108,22 @@ def sinusoids(angles: Tensor) -> Tensor:
 
 
 def rotate(vectors: Tensor, angles: Tensor) -> Tensor:
-    """Turns each vector by its token's angles, in float32 or better; channels i and i + half span a plane.
+    """Rotates each vector by the angles of its token, in float32 or better; channels i and i + half span a plane.
 
     Args:
-        vectors: Of shape (..., N, channels).
-        angles: Those of `position_angles`, (N, channels / 2).
+        vectors: Queries or keys, shape (..., N, channels).
+        angles: Angles of `position_angles`, shape (N, channels / 2).
+
+    Returns:
+        Rotated vectors, in the shape and dtype of `vectors`.
 
     Source:
         Su et al. 2021 (arXiv:2104.09864), eq. 34, with the halves of study A (arXiv:2605.12241).
     """
     cosine, sine = angles.cos(), angles.sin()
     first, second = vectors.chunk(2, dim=-1)
-    turned = (first * cosine - second * sine, second * cosine + first * sine)
-    return torch.cat(turned, dim=-1).to(vectors.dtype)
+    rotated = (first * cosine - second * sine, second * cosine + first * sine)
+    return torch.cat(rotated, dim=-1).to(vectors.dtype)
 
 
 def _eager_attention(
@@ -127,9 +136,10 @@ def _eager_attention(
     scaling: float,
     dropout: float,
 ) -> tuple[Tensor, Tensor]:
-    """Attends from queries to keys (B, heads, N, channels), as transformers' attention interface asks.
+    """Attends from queries to keys (B, heads, N, channels), as an attention function of transformers.
 
-    It gives (B, N, heads, channels) and the weights. There is no `attention_mask`: no crop is padded.
+    Returns the attended values, (B, N, heads, channels), and the weights. `attention_mask` is None, as no crop is
+    padded.
     """
     scores = query @ key.transpose(2, 3) * scaling
     if module.is_causal:
@@ -141,7 +151,10 @@ def _eager_attention(
 
 
 class EcgAttention(nn.Module):
-    """Multi-head attention of the tokens of a crop to each other, or, if causal, to themselves and those before.
+    """Multi-head attention from each token of a crop to all tokens or, if causal, to itself and earlier tokens.
+
+    Args:
+        config: Config of the backbone.
 
     Source:
         Vaswani et al. 2017 (arXiv:1706.03762), eq. 1.
@@ -156,7 +169,7 @@ class EcgAttention(nn.Module):
         self.q_proj, self.k_proj, self.v_proj, self.out_proj = (nn.Linear(width, width) for _ in range(4))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Maps tokens (B, N, D) to what each gathers from the others, (B, N, D)."""
+        """Computes, for each token, the mix of tokens (B, N, D) that it attends to, (B, N, D)."""
         query, key, value = (self._split(proj(tokens)) for proj in (self.q_proj, self.k_proj, self.v_proj))
         if self.config.positions == "rotary":
             angles = position_angles(tokens.shape[1], self.head_size // 2, float(self.config.rope_theta), tokens.device)
@@ -177,9 +190,9 @@ class EcgTransformerLayer(GradientCheckpointingLayer):
     """Two residual blocks with the norm inside: x <- x + Drop(Attention(Norm(x))), x <- x + Drop(MLP(Norm(x))).
 
     Args:
-        config: Of the backbone.
-        is_first: Whether tokens come from the stem, and sinusoidal positions are still to be added. The layer adds
-            them, and not the stem, so that a token that stands for a masked one has its position too.
+        config: Config of the backbone.
+        is_first: Whether this is the first layer, which adds sinusoidal positions if the config asks for them. The stem
+            does not add them, so that a token that replaces a masked one has a position too.
 
     Source:
         Study A (arXiv:2605.12241); Xiong et al. 2020 (arXiv:2002.04745).
@@ -197,10 +210,10 @@ class EcgTransformerLayer(GradientCheckpointingLayer):
         self.mlp_out = nn.Linear(config.mlp_ratio * config.hidden_size, config.hidden_size)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps tokens (B, N, D) to those of the next layer and to what the feed-forward block alone gave.
+        """Maps tokens (B, N, D) to the tokens of the next layer and to the output of the feed-forward block alone.
 
         Source:
-            The second is what data2vec regresses (Baevski et al. 2022, arXiv:2202.03555, section 3.3).
+            data2vec regresses the second output (Baevski et al. 2022, arXiv:2202.03555, section 3.3).
         """
         if self.adds_positions:
             angles = position_angles(tokens.shape[1], tokens.shape[2] // 2, self.theta, tokens.device)
@@ -225,8 +238,9 @@ def _grid(hidden_size: int, num_layers: int, num_attention_heads: int) -> dict[s
     }
 
 
-# One dial: the parameters. Widths and depths are study B's (arXiv:2605.17276); its heads of 23 and 41 channels are
-# doubled, so that all sizes take rotary positions. "paper-a" is study A's: 19,724,288 parameters.
+# Sizes are named after their number of parameters. Widths and depths are study B's (arXiv:2605.17276); its heads of 23
+# and 41 channels are doubled to 46 and 82, so that all sizes allow rotary positions. "paper-a" is study A's network,
+# with 19,724,288 parameters.
 SIZES = {
     "20k": _grid(16, 4, 1),
     "63k": _grid(32, 4, 1),
@@ -242,7 +256,7 @@ SIZES = {
 
 
 class EcgTransformerBackbone(Backbone):
-    """Stem, transformer layers and a layer norm.
+    """The transformer backbone: stem, transformer layers and a layer norm.
 
     Source:
         Study A (arXiv:2605.12241): 19,724,288 parameters with its stem; the sizes of study B (arXiv:2605.17276).

@@ -1,4 +1,8 @@
-"""The reference's checkpoints: from its names, and a C made for one length, to our models, and back."""
+"""Converts study A's checkpoints to models of this library, and back.
+
+Study A is arXiv:2605.12241. "Study A's code" is the code it published, and "study A's checkpoint" is a file that this
+code wrote. Such a checkpoint has other names for the tensors, and the C of its state spaces holds for one length only.
+"""
 
 import copy
 import logging
@@ -31,11 +35,12 @@ __all__ = [
     "to_study_a",
 ]
 
-NUM_TOKENS = 300  # of the study's crops
+NUM_TOKENS = 300  # tokens of a crop in study A
+# The config field "teacher" for each verdict of `diagnose_teacher` that is clear.
 TEACHERS = {"follows": "ema", "independent": "frozen_random"}
-# What a pretraining or fine-tuning run stores beside the backbone.
+# Prefixes of the tensors that a pretraining or fine-tuning run of study A's code stores beside the backbone.
 _NOT_THE_BACKBONE = ("head_ssl.", "head.", "ema.", "masking.")
-# Fields that change what a backbone computes, and not the names of its tensors, as the reference has them.
+# Study A's values of the fields that change what a model computes, but not the names or shapes of its tensors.
 _FIXED = {"positions": "rotary", "rope_theta": ROPE_THETA, "codebook_sizes": HUBERTPP_SIZES}
 
 logger = logging.getLogger(__name__)
@@ -43,15 +48,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StudyAContent:
-    """What is in a checkpoint of the reference.
+    """The contents of one of study A's checkpoints, in the terms of this library.
 
     Args:
-        backbone: The name of our backbone.
-        pair: The name of our pair; None if the objective's part is not in the file.
-        num_tokens: That the C of its state spaces was made for; None if it has none.
-        left_out: Tensors that have no place in our pair, or not all of which has, and why.
-        made_anew: Beginnings of our names that the file has nothing for.
-        teacher: Whether its teacher followed; None if it has none.
+        backbone: Name of the backbone in the registry.
+        pair: Name of the pair; None if the checkpoint lacks the objective's tensors.
+        num_tokens: Number of tokens that C of its state spaces was made for; None if it has no state space.
+        left_out: Reason for each tensor that the library's pair cannot hold, wholly or in part, by the tensor's name.
+        made_anew: Prefixes of the library's tensors that are not in the checkpoint and are newly initialised.
+        teacher: Diagnosis of the teacher; None if the checkpoint has no teacher.
     """
 
     backbone: str
@@ -63,22 +68,23 @@ class StudyAContent:
 
 
 def convert_study_a(state_dict: Mapping[str, Tensor], *, causal: bool | None = None) -> Backbone:
-    """Builds the backbone that a state dict of the study's encoder describes, in evaluation mode.
+    """Builds the backbone of one of study A's checkpoints, in evaluation mode.
 
-    Its fields follow from names and shapes. SSL heads, teachers, masks and classifiers are left out; every other name
-    must be known, present and of the right shape.
+    The fields of its config follow from the names and shapes of the tensors. Pretraining heads, teachers, masks and
+    classifiers are left out; every other tensor must be known, present and of the right shape.
 
     Args:
-        state_dict: Of a reference checkpoint, with or without "model." before its names.
-        causal: Whether a transformer is, which nothing says once its SSL head is gone.
+        state_dict: Tensors of study A's checkpoint by name, with or without "model." before the names.
+        causal: Whether a transformer is causal; needed if its pretraining head, which shows it, is not in the
+            checkpoint.
 
     Returns:
-        The backbone; its output equals the reference's, and it takes any number of samples.
+        The backbone. Its output equals that of study A's encoder, and it takes any number of samples.
 
     Raises:
         EcgCheckpointError: If a tensor is missing, unknown, repeated, of another shape, not finite, or at odds with
             the parameterisation.
-        ValueError: If `causal` is needed and not given, or is not what the tensors say.
+        ValueError: If `causal` is needed and not given, or contradicts the tensors.
 
     Source:
         Study A (arXiv:2605.12241); Gu et al. 2022 (arXiv:2111.00396), algorithm 1, whose step 1 is undone here.
@@ -97,22 +103,23 @@ def convert_study_a(state_dict: Mapping[str, Tensor], *, causal: bool | None = N
 
 
 def convert_study_a_pair(state_dict: Mapping[str, Tensor], *, teacher: str | None = None) -> Pair:
-    """Builds the pair that a whole pretraining checkpoint describes, in evaluation mode, with the study's settings.
+    """Builds the pair of a complete pretraining checkpoint, in evaluation mode, with study A's settings.
 
-    Every tensor must be known, present and of the right shape. Those that have no place in ours are named in the log,
-    and so are those of ours that the file has nothing for, which are made anew.
+    Every tensor must be known, present and of the right shape. The log lists the tensors that the library's pair
+    cannot hold, and those of the pair that the checkpoint lacks, which are newly initialised.
 
     Args:
-        state_dict: Of a reference checkpoint, with or without "model." before its names.
-        teacher: "ema" or "frozen_random", see `TeacherFields`; what `diagnose_teacher` says if None.
+        state_dict: Tensors of study A's checkpoint by name, with or without "model." before the names.
+        teacher: Kind of the teacher, "ema" or "frozen_random", see `TeacherFields`; if None, the one that
+            `diagnose_teacher` finds.
 
     Returns:
         The pair, such as an EcgS4ForJEPA.
 
     Raises:
-        EcgCheckpointError: As `convert_study_a` does; if the objective is not one of the five; or if it is unclear
-            whether the teacher follows and `teacher` does not say.
-        ValueError: If `teacher` is given and there is none, or is not one of the two.
+        EcgCheckpointError: As for `convert_study_a`; if the objective is not one of the five; or if the diagnosis of
+            the teacher is unclear and `teacher` is not given.
+        ValueError: If `teacher` is neither "ema" nor "frozen_random", or is given for a pair without a teacher.
 
     Source:
         Study A (arXiv:2605.12241), published configurations.
@@ -131,19 +138,23 @@ def convert_study_a_pair(state_dict: Mapping[str, Tensor], *, teacher: str | Non
         names = [key for key, value in layout.left_out().items() if value == reason]
         logger.warning("left out of %s, %s: %s", name, reason, summarise(names))
     if fresh:
-        logger.warning("made anew in %s, for the checkpoint has nothing for it: %s", name, summarise(fresh))
+        logger.warning("newly initialised in %s, as the checkpoint does not have it: %s", name, summarise(fresh))
     return pair
 
 
 def describe_study_a(state_dict: Mapping[str, Tensor], *, backbone_only: bool = False) -> StudyAContent:
-    """Says what is in a checkpoint, and what of it our pair has no place for.
+    """Describes the contents of one of study A's checkpoints without building a model.
 
     Args:
-        state_dict: Of a reference checkpoint, with or without "model." before its names.
-        backbone_only: Whether the objective's part is to be left out, so that it need not be whole.
+        state_dict: Tensors of study A's checkpoint by name, with or without "model." before the names.
+        backbone_only: Whether to leave out the objective's tensors, which then need not be complete.
+
+    Returns:
+        The names of backbone and pair, the tensors that would be left out or newly initialised, and the diagnosis of
+        the teacher.
 
     Raises:
-        EcgCheckpointError: As `convert_study_a_pair` does, but not of a teacher that is unclear.
+        EcgCheckpointError: As for `convert_study_a_pair`, except for a teacher whose diagnosis is unclear.
     """
     tensors = plain_names(state_dict)
     backbone, _ = read_backbone(tensors)
@@ -158,19 +169,19 @@ def describe_study_a(state_dict: Mapping[str, Tensor], *, backbone_only: bool = 
 
 
 def to_study_a(model: EcgModel, num_tokens: int = NUM_TOKENS) -> dict[str, Tensor]:
-    """Writes a model with the reference's names and shapes: the inverse of the conversions.
+    """Converts a model to study A's names and shapes: the inverse of the two conversions.
 
-    What has no place in ours becomes zeros: idle heads, DinoSR's second codebook, unused norms.
+    Tensors that only study A's code has become zeros: heads that enter no loss, DinoSR's second codebook, unused norms.
 
     Args:
-        model: A pair of the five objectives, or a backbone alone.
-        num_tokens: N, that the C of state spaces is to be made for; even.
+        model: Pair with one of the five objectives, or a backbone alone.
+        num_tokens: Number of tokens N that C of the state spaces is made for; even.
 
     Returns:
-        Tensors by name, "ts_encoder." included; they share no memory with the model.
+        Tensors by name, with the prefix "ts_encoder."; they share no memory with the model.
 
     Raises:
-        ValueError: If `num_tokens` is odd or less than 2, or the reference has nothing like this model.
+        ValueError: If `num_tokens` is odd or less than 2, or study A's code has no such model.
     """
     if num_tokens < 2 or num_tokens % 2:
         raise ValueError(f"num_tokens must be even and at least 2, got {num_tokens}")
@@ -187,13 +198,13 @@ def to_study_a(model: EcgModel, num_tokens: int = NUM_TOKENS) -> dict[str, Tenso
     if others or changed:
         raise ValueError(
             f"model must be like one of study A's, got a {type(model).__name__} that differs in fields {changed} and "
-            f"tensors {sorted(others)[:4]}; the reference has no names for it"
+            f"tensors {sorted(others)[:4]}; study A's code has no names for it"
         )
     return {f"ts_encoder.{name}": tensor for name, tensor in write_values(state, layout, num_tokens).items()}
 
 
 def _names_of(model: EcgModel) -> tuple[str, str | None]:
-    """Names the trunk and the objective of a model as the registry does."""
+    """Returns the names of a model's backbone and objective in the registry; the latter is None for a backbone."""
     for trunk in TRUNKS:
         if isinstance(model, load(BACKBONES, trunk)):
             return trunk, None
@@ -207,17 +218,17 @@ def _names_of(model: EcgModel) -> tuple[str, str | None]:
 
 
 def _causal(fields: Mapping[str, Any], objective: str | None, given: bool | None) -> bool:
-    """Decides whether a backbone is causal: by its tensors, else by its objective, else by what was given."""
+    """Decides whether a backbone is causal: by its tensors, else by its objective, else by the caller's argument."""
     known: bool | None = fields.get("causal", None if objective is None else objective == "cpc")
     if known is None and given is None:
-        raise ValueError("causal must be given for a transformer alone, of which no tensor says it; cpc's are causal")
+        raise ValueError("causal must be given for a transformer alone, as no tensor shows it; cpc's are causal")
     if known is not None and given is not None and known != given:
         raise ValueError(f"causal must be {known}, as the tensors say, got {given}; leave it out")
     return bool(given if known is None else known)
 
 
 def _num_tokens(tensors: Mapping[str, Tensor]) -> int | None:
-    """Infers for how many tokens the state spaces were made."""
+    """Infers the number of tokens that C of the state spaces was made for; None if there is no state space."""
     stacks = [stack for stack in (STACK, S4_HEAD) if any(name.startswith(f"{stack}s4_layers.") for name in tensors)]
     return s4_sizes(tensors, stacks[0])[3] if stacks else None
 
@@ -226,11 +237,11 @@ def _make_config(config_class: Any, fields: dict[str, Any]) -> Any:
     try:
         return config_class(**fields)
     except ValueError as error:
-        raise EcgCheckpointError(f"expected shapes that make up a model, got {fields}, of which {error}") from error
+        raise EcgCheckpointError(f"expected shapes that fit one model, got {fields}: {error}") from error
 
 
 def _read_pair(tensors: Mapping[str, Tensor]) -> tuple[str, Any, Layout]:
-    """Recognises a pair and checks the whole file; which kind its teacher is, the config does not know yet."""
+    """Recognises a pair and checks all its tensors; the config it returns does not yet have the kind of teacher."""
     trunk, fields = read_backbone(tensors)
     objective = recognise(tensors)
     if objective is None:
@@ -254,7 +265,7 @@ def _read_pair(tensors: Mapping[str, Tensor]) -> tuple[str, Any, Layout]:
 
 
 def _kind_of_teacher(tensors: Mapping[str, Tensor], given: str | None) -> str:
-    """Says which field of the config is true of a file's teacher."""
+    """Returns the config field "teacher" that fits the tensors, unless the caller has chosen one."""
     if given is not None and given not in TEACHERS.values():
         raise ValueError(f"teacher must be one of {sorted(TEACHERS.values())}, got {given!r}")
     diagnosis = diagnose_teacher(tensors)
@@ -267,7 +278,7 @@ def _kind_of_teacher(tensors: Mapping[str, Tensor], given: str | None) -> str:
 
 
 def _fill(model: EcgModel, tensors: Mapping[str, Tensor], layout: Layout) -> list[str]:
-    """Loads what a layout gives and returns the names of the rest."""
+    """Loads the tensors that a layout places into a model and returns the names of the model's other tensors."""
     own = model.state_dict()
     values = read_values(tensors, layout, own)
     model.load_state_dict(own | values)

@@ -1,4 +1,7 @@
-"""The reference's files, read without running anything that is in them."""
+"""Reads the files of study A's checkpoints without running any code that is in them.
+
+Study A is arXiv:2605.12241; its checkpoints are files that its published code wrote.
+"""
 
 import zipfile
 from collections.abc import Mapping
@@ -13,7 +16,7 @@ from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from ecg_hf.errors import EcgCheckpointError
 
-# Read like this, a file may run any code: these lines are for a person to run elsewhere, and never run here.
+# An error message shows these lines to the user. They may run any code in the file, so the library never runs them.
 _RECIPE = (
     "state = torch.load({path!r}, 'cpu', weights_only=0)['state_dict']",
     "torch.save({{name: tensor for name, tensor in state.items()}}, {saved!r})",
@@ -21,18 +24,19 @@ _RECIPE = (
 
 
 def load_study_a(path: Path | str) -> dict[str, Tensor]:
-    """Reads the tensors of a checkpoint of the reference.
+    """Reads the tensors of one of study A's checkpoints.
 
     Args:
-        path: Of a .safetensors file, or of what torch.save wrote: a dict of tensors, alone or as "state_dict".
+        path: Path of a .safetensors file, or of a file that torch.save wrote: a dict of tensors, either by itself or
+            as the entry "state_dict" of another dict.
 
     Returns:
         The tensors by name, on the CPU.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        EcgCheckpointError: If code would have to run to read it, as for a Lightning checkpoint whose
-            hyper-parameters are OmegaConf objects; if it is damaged; or if it does not hold tensors by name.
+        EcgCheckpointError: If code would have to run to read the file, as for a Lightning checkpoint whose
+            hyper-parameters are OmegaConf objects; if the file is damaged; or if it does not hold tensors by name.
     """
     path = Path(path)
     if not path.is_file():
@@ -57,28 +61,28 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise EcgCheckpointError(f"expected a safetensors file, got {path}, of which {error}; copy it again") from error
+        raise EcgCheckpointError(f"expected a safetensors file, got {path}: {error}; copy it again") from error
 
 
 def _load_pickled(path: Path) -> Any:
     if not zipfile.is_zipfile(path):
         raise EcgCheckpointError(
             f"expected a file that torch.save wrote (since torch 1.6), got {path}, which is not one; copy it again, or "
-            "save it anew with a recent torch"
+            "save it again with a recent torch"
         )
     try:
         classes = sorted(get_unsafe_globals_in_checkpoint(path))
         if not classes:
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged pickle may raise, of which torch promises nothing
+    except Exception as error:  # a damaged pickle may raise anything; torch documents no set of exceptions
         text = str(error).partition("\n")[0]
         raise EcgCheckpointError(
-            f"expected a whole checkpoint of tensors alone, got {path}, of which torch says {text!r}; copy it again"
+            f"expected a whole checkpoint of tensors alone, got {path}, for which torch reports {text!r}; copy it again"
         ) from error
     saved = str(path.with_suffix(".tensors.ckpt"))
     lines = "; ".join(_RECIPE).format(path=str(path), saved=saved)
     raise EcgCheckpointError(
-        f"expected tensors alone in {path}, got objects of {classes[:4]}, which could run any code as they are "
-        f"read; on a machine that holds nothing of value, where what they need is installed, run `import torch; "
+        f"expected tensors alone in {path}, got objects of {classes[:4]}, which could run any code when they are "
+        f"read; on a machine that holds nothing of value and has the packages of these classes, run `import torch; "
         f"{lines}` and convert {saved} instead"
     )

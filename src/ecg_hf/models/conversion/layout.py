@@ -1,4 +1,7 @@
-"""What a complete checkpoint of the reference holds: each tensor's name, its shape, and where it goes in ours."""
+"""Layout of study A's checkpoints: name and shape of each tensor, and the library's tensor that it becomes.
+
+Study A is arXiv:2605.12241; its checkpoints are files that its published code ("study A's code") wrote.
+"""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -8,20 +11,20 @@ from torch import Tensor
 
 from ecg_hf.errors import EcgCheckpointError
 
-MAX_NAMES = 8  # that a message lists
-# Of batch norm; the reference counts batches there and never reads the count.
+MAX_NAMES = 8  # most names that a message lists
+# Batch norm's number of batches seen; study A's code counts them and never reads the count.
 COUNTER = "num_batches_tracked"
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where one tensor of the reference belongs.
+    """The place of one tensor of study A's checkpoint in a model of this library.
 
     Args:
-        shape: That it has there.
-        name: Of our tensor of the same values; None if there is none.
-        reason: Why there is none, or why not all of it is ours.
-        rows: How many of its rows, the first ones, ours holds; None if all.
+        shape: Shape of the tensor in the checkpoint.
+        name: Name of the library's tensor with the same values; None if there is none.
+        reason: Reason why the library has no such tensor, or holds only a part of it; empty if it holds all.
+        rows: Number of leading rows that the library's tensor holds; None if all.
     """
 
     shape: tuple[int, ...]
@@ -32,18 +35,19 @@ class Place:
 
 @dataclass
 class Layout:
-    """All tensors of a checkpoint, or of a part of one.
+    """The places of all tensors of a checkpoint, or of a part of a checkpoint.
 
     Args:
-        places: By the reference's name.
-        kernels: The reference's prefix of each state space, and ours; their tensors are computed from each other.
+        places: Place of each tensor by its name in the checkpoint.
+        kernels: The library's prefix of each state space by its prefix in the checkpoint; the tensors below one are
+            computed from those below the other.
     """
 
     places: dict[str, Place] = field(default_factory=dict)
     kernels: dict[str, str] = field(default_factory=dict)
 
     def add(self, source: str, target: str | None, shapes: Mapping[str, tuple[int, ...]], reason: str = "") -> None:
-        """Places tensors that are called the same in both, below `source` there and below `target` here."""
+        """Places tensors that have the same names below `source` in the checkpoint and below `target` in the model."""
         for name, shape in shapes.items():
             self.places[source + name] = Place(shape, None if target is None else target + name, reason)
 
@@ -52,7 +56,7 @@ class Layout:
         self.add(source, target, {"weight": shape, "bias": shape[:1]}, reason)
 
     def add_norm(self, source: str, target: str | None, width: int, reason: str = "") -> None:
-        """Places weight and bias of a norm over `width` channels."""
+        """Places the weight and bias of a norm over `width` channels."""
         self.add(source, target, {"weight": (width,), "bias": (width,)}, reason)
 
     def add_batch_norm(self, source: str, target: str | None, width: int, reason: str = "") -> None:
@@ -61,17 +65,22 @@ class Layout:
         self.add(source, target, {"running_mean": (width,), "running_var": (width,), COUNTER: ()}, reason)
 
     def add_all(self, other: "Layout") -> None:
-        """Places what another layout places."""
+        """Adds all places and state spaces of another layout."""
         self.places |= other.places
         self.kernels |= other.kernels
 
     def left_out(self) -> dict[str, str]:
-        """Says of each tensor that has no place in ours, or not all of which has, why."""
+        """Returns the reason, by name, for each tensor that the library does not hold, or holds only in part."""
         return {name: place.reason for name, place in self.places.items() if place.reason}
 
 
 def summarise(names: Iterable[str]) -> str:
-    """Lists names in short: a star for numbers and for last parts that differ, then how many there are."""
+    """Shortens a list of names: a star stands for numbers and for last parts that differ, a count follows in brackets.
+
+    Example:
+        >>> summarise(["norms.0.weight", "norms.0.bias", "norms.1.weight", "head.bias"])
+        'norms.*.* (3), head.bias (1)'
+    """
     stems: dict[str, list[str]] = {}
     for name in names:
         stem, _, last = re.sub(r"(?<=\.)\d+(?=\.)", "*", name).rpartition(".")
@@ -81,16 +90,17 @@ def summarise(names: Iterable[str]) -> str:
 
 
 def plain_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Takes the wrappers' prefixes off the names.
+    """Removes the prefixes that wrapper classes put before the names.
 
     Args:
-        state_dict: Of a reference checkpoint, with any number of "model." and one "ts_encoder." before its names.
+        state_dict: Tensors of study A's checkpoint, with any number of "model." and at most one "ts_encoder." before
+            their names.
 
     Returns:
-        The same tensors, on the CPU.
+        The same tensors by their plain names, on the CPU.
 
     Raises:
-        EcgCheckpointError: If two names become one.
+        EcgCheckpointError: If two names become the same.
     """
     tensors: dict[str, Tensor] = {}
     for key, tensor in state_dict.items():
@@ -105,14 +115,14 @@ def plain_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def get(tensors: Mapping[str, Tensor], name: str, dim: int) -> Tensor:
-    """Gives a tensor that the layout is inferred from.
+    """Returns a tensor that the layout is inferred from.
 
     Raises:
-        EcgCheckpointError: If it is not there, or has not `dim` axes, or one of them is empty.
+        EcgCheckpointError: If the tensor is missing, does not have `dim` axes, or has an empty axis.
     """
     if name not in tensors:
         raise EcgCheckpointError(
-            f"expected a tensor {name}, got {_some(tensors)}; pass the whole state dict of a model of the reference"
+            f"expected a tensor {name}, got {_some(tensors)}; pass the whole state dict of one of study A's models"
         )
     shape = tuple(tensors[name].shape)
     if len(shape) != dim or 0 in shape:
@@ -121,38 +131,38 @@ def get(tensors: Mapping[str, Tensor], name: str, dim: int) -> Tensor:
 
 
 def count(tensors: Mapping[str, Tensor], prefix: str) -> int:
-    """Counts the numbers that follow `prefix` in the names."""
+    """Counts the different parts that follow `prefix` in the names, such as the numbers of the layers."""
     return len({name.removeprefix(prefix).partition(".")[0] for name in tensors if name.startswith(prefix)})
 
 
 def check_layout(tensors: Mapping[str, Tensor], layout: Layout, kind: str) -> None:
-    """Checks names, shapes, types and numbers of all tensors.
+    """Checks the names, shapes, types and values of all tensors.
 
     Args:
-        tensors: By their plain names.
-        layout: What they must be, no less and no more.
-        kind: Of the model, for messages.
+        tensors: Tensors of the checkpoint by their plain names.
+        layout: Layout that the tensors must fit, with none missing and none left over.
+        kind: Name of the model for messages, such as "study A's s4-jepa".
 
     Raises:
-        EcgCheckpointError: If a tensor is missing, unknown, misshapen, of another type, or not finite.
+        EcgCheckpointError: If a tensor is missing, unknown, of another shape or type, or not finite.
     """
     missing, unknown = layout.places.keys() - tensors.keys(), tensors.keys() - layout.places.keys()
     if missing or unknown:
         raise EcgCheckpointError(
             f"expected the {len(layout.places)} tensors of {kind}, got {len(tensors)}: missing {_some(missing)}, "
-            f"unknown {_some(unknown)}; pass the whole state dict of a model of the reference"
+            f"unknown {_some(unknown)}; pass the whole state dict of one of study A's models"
         )
     for name, place in layout.places.items():
         tensor = tensors[name]
         if tensor.shape != place.shape:
             raise EcgCheckpointError(
                 f"expected shape {place.shape} in {name} of {kind}, got {tuple(tensor.shape)}; the file is damaged or "
-                "of another model"
+                "from another model"
             )
         if tensor.is_floating_point() == name.endswith(COUNTER) or tensor.is_complex():
             kind_of_number = "whole numbers" if name.endswith(COUNTER) else "real numbers"
             raise EcgCheckpointError(f"expected {kind_of_number} in {name}, got {tensor.dtype}; the file is damaged")
-        # z holds a division by zero where omega is -1
+        # z is a quotient whose denominator is zero where omega is -1.
         if not name.endswith(".z") and not tensor.isfinite().all():
             raise EcgCheckpointError(f"expected finite numbers in {name}, got NaN or infinity; the file is damaged")
 

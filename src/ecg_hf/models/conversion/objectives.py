@@ -1,4 +1,7 @@
-"""The reference's five objectives: how to tell them apart, what they say of our config, and their tensors."""
+"""Places the tensors of study A's five objectives, infers their config fields, and tells the objectives apart.
+
+Study A is arXiv:2605.12241; "study A's code" is the code it published, its checkpoints are files that this code wrote.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,10 +19,10 @@ S4_HEAD = "head_ssl.s4."
 DECODER = S4_HEAD + "decoder."
 CODEBOOK = "ema.clustering.{}."
 _CLUSTERING = ("codebook", "code_sum", "code_cnt")
-# Our names of what the first codebook becomes.
+# The library's tensors that are computed from the first codebook.
 CODES = ("objective.codebooks.0.codes", "objective.codebooks.0.counts")
-MIN_COUNT = 1e-8  # the reference's floor of a code's count
-# Only the sum of the sizes is in the file.
+MIN_COUNT = 1e-8  # lower bound of a code's count in study A's code
+# Study A's sizes of HuBERT++'s codebooks; a checkpoint shows only their sum.
 HUBERTPP_SIZES = [128, 256]
 
 _COUNT = "objective.teacher.num_updates"
@@ -71,7 +74,7 @@ def _add_dinosr(layout: Layout, config: Any, num_tokens: int) -> None:
     _add_idle_heads(layout, config)
     shapes = dict(zip(_CLUSTERING, ((size, width), (size, width), (size,)), strict=True))
     layout.add(CODEBOOK.format(0), None, shapes)
-    layout.add(CODEBOOK.format(1), None, shapes, "codebook that the reference builds and never uses")
+    layout.add(CODEBOOK.format(1), None, shapes, "codebook that study A's code builds and never uses")
 
 
 def _add_hubertpp(layout: Layout, config: Any, num_tokens: int) -> None:
@@ -97,14 +100,15 @@ def _no_fields(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Head:
-    """What the converter knows of one objective.
+    """The conversion of one objective.
 
     Args:
-        add: Places the tensors of its own, but not its teacher's, for a config and a number of tokens.
-        read_fields: Infers config fields from tensors.
-        fields: Config fields with which our objective is the study's.
-        has_teacher: Whether the file holds one.
-        fresh: Beginnings of our names that the file has nothing for.
+        add: Function that adds the objective's tensors, without those of its teacher, to a layout for a config and a
+            number of tokens.
+        read_fields: Function that infers config fields from tensors.
+        fields: Config fields that make the library's objective equal to study A's.
+        has_teacher: Whether the objective has a teacher, whose tensors are then in the checkpoint.
+        fresh: Prefixes of the library's tensors that no checkpoint has.
     """
 
     add: Callable[[Layout, Any, int], None]
@@ -120,7 +124,7 @@ _DINOSR = {"target_norm": "token", "num_codebook_layers": 1, "idle_codes": "shri
 _HUBERTPP = {"target_norm": "token", "codebook_sizes": HUBERTPP_SIZES, **_SPANS, **_TEACHER}
 _MADE_ANEW = (_COUNT, "objective.codebooks.", "objective.num_steps", "objective.started")
 
-# By the name of our objective.
+# Conversions by the objective's name in the registry.
 HEADS = {
     "cpc": Head(_add_cpc, _no_fields, {"loss_reduction": "sum"}, has_teacher=False, fresh=()),
     "jepa": Head(_add_jepa, _predictor_fields, _JEPA),
@@ -131,7 +135,14 @@ HEADS = {
 
 
 def recognise(tensors: Mapping[str, Tensor]) -> str | None:
-    """Names the objective, as our registry does, of tensors by their plain names; None if nothing is left of it."""
+    """Recognises the objective of a checkpoint.
+
+    Args:
+        tensors: Tensors of the checkpoint by their plain names.
+
+    Returns:
+        The objective's name in the registry; None if the checkpoint has none of its tensors.
+    """
 
     def has(prefix: str) -> bool:
         return any(name.startswith(prefix) for name in tensors)
@@ -146,13 +157,13 @@ def recognise(tensors: Mapping[str, Tensor]) -> str | None:
 
 
 def objective_layout(trunk: str, objective: str, config: Any, num_tokens: int) -> Layout:
-    """Lists what a pair has beside its backbone: head, mask, teacher.
+    """Builds the layout of a pair's tensors outside its backbone: head, mask and teacher.
 
     Args:
-        trunk: The name of our backbone.
-        objective: The name of our objective.
-        config: Of the pair.
-        num_tokens: N, that the C of state spaces is made for.
+        trunk: Name of the backbone in the registry.
+        objective: Name of the objective in the registry.
+        config: Config of the pair.
+        num_tokens: Number of tokens N that C of the state spaces is made for.
     """
     layout = Layout()
     HEADS[objective].add(layout, config, num_tokens)
@@ -162,23 +173,25 @@ def objective_layout(trunk: str, objective: str, config: Any, num_tokens: int) -
 
 
 def read_codes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Computes DinoSR's codes, which ours holds as means, from its sums and counts.
+    """Computes the library's DinoSR codes, which are means, from the sums and counts of a checkpoint.
 
     Args:
-        tensors: Whose names and shapes were checked.
+        tensors: Tensors of the checkpoint by their plain names, after `check_layout`.
 
     Returns:
-        What `CODES` names.
+        The tensors named in `CODES`.
 
     Raises:
-        EcgCheckpointError: If a codebook is not that of its sums and counts, or the second one was ever used.
+        EcgCheckpointError: If a codebook does not equal its sums divided by its counts, or if the second codebook has
+            been used.
     """
     books = [[tensors[CODEBOOK.format(index) + name] for name in _CLUSTERING] for index in range(2)]
     for index, (codebook, total, counts) in enumerate(books):
         expected = counts.clamp(min=MIN_COUNT)[:, None] * codebook
         if (counts < 0).any() or not torch.allclose(total, expected, rtol=1e-3, atol=1e-5):
             raise EcgCheckpointError(
-                f"expected {CODEBOOK.format(index)}codebook to be code_sum / code_cnt, got others; the file is damaged"
+                f"expected {CODEBOOK.format(index)}codebook to be code_sum / code_cnt, got other values; the file is "
+                "damaged"
             )
     second = books[1][2]
     if not (second == 1).all():
@@ -187,16 +200,20 @@ def read_codes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             f"{float(second.min()):g} to {float(second.max()):g}; convert the backbone alone"
         )
     codes, _, counts = (tensor.float() for tensor in books[0])
-    # Below the floor the reference's codes shrink; ours keep the mean, and shrink when they are used.
+    # Study A's code stores the codes already shrunk where the count is below the bound; the library stores the mean,
+    # and shrinks the code when it is used.
     shrunk = (MIN_COUNT / counts.clamp(min=1e-30)).clamp(min=1)
     return dict(zip(CODES, (codes * shrunk[:, None], counts), strict=True))
 
 
 def write_codes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Computes the reference's two codebooks from ours; the second holds zeros, as if it had never been used.
+    """Computes study A's two codebooks from the library's one; the second holds zeros, as if it had never been used.
 
     Args:
-        state: Of a pair, by our names.
+        state: State dict of a pair with DinoSR.
+
+    Returns:
+        The tensors of both codebooks by their plain names in a checkpoint.
     """
     codes, counts = (state[name].float() for name in CODES)
     total, idle = counts[:, None] * codes, torch.zeros_like(codes)

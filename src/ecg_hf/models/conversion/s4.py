@@ -1,4 +1,7 @@
-"""The reference's S4 layers: a C that was made for one number of tokens, and all that follows from it."""
+"""Converts study A's S4 layers, whose C holds for one number of tokens only, to the library's, and back.
+
+Study A is arXiv:2605.12241; "study A's code" is the code it published, its checkpoints are files that this code wrote.
+"""
 
 import math
 from collections.abc import Mapping
@@ -10,7 +13,7 @@ from ecg_hf.errors import EcgCheckpointError
 from ecg_hf.models.backbones.kernel import StateSpace
 from ecg_hf.models.conversion.layout import Layout, Place, get
 
-# What our state space holds beside D.
+# Tensors of the library's `StateSpace`, apart from D.
 KERNEL = ("log_dt", "log_decay", "frequency", "B", "P", "C")
 _FOLLOWS = "follows from the number of tokens"
 
@@ -18,15 +21,15 @@ _FOLLOWS = "follows from the number of tokens"
 def add_s4_layer(
     layout: Layout, stack: str, index: int, target: str, sizes: tuple[int, int, int, int], mix: str = "output_linear."
 ) -> None:
-    """Places one S4 layer.
+    """Adds the tensors of one S4 layer to a layout.
 
     Args:
-        layout: To which it is added.
-        stack: The reference's prefix of the layers, such as "predictor.predictor.".
-        index: Of the layer.
-        target: Our prefix of the layer.
-        sizes: Width, modes of the state, directions, and tokens that C was made for.
-        mix: What our layer calls the linear map over channels.
+        layout: Layout that is extended.
+        stack: Prefix of the layers in study A's checkpoint, such as "predictor.predictor.".
+        index: Index of the layer.
+        target: Prefix of the layer in the library's model.
+        sizes: Width, modes of the state, directions, and number of tokens that C is made for.
+        mix: Name of the linear map over channels in the library's layer.
     """
     width, modes, directions, num_tokens = sizes
     layer, space = f"{stack}s4_layers.{index}.", target + "state_space."
@@ -44,10 +47,18 @@ def add_s4_layer(
 
 
 def s4_sizes(tensors: Mapping[str, Tensor], stack: str) -> tuple[int, int, int, int]:
-    """Infers what `add_s4_layer` needs from the first layer of a stack.
+    """Infers the sizes of the S4 layers from the first of them.
+
+    Args:
+        tensors: Tensors of the checkpoint by their plain names.
+        stack: Prefix of the layers in the checkpoint, such as "predictor.predictor.".
+
+    Returns:
+        Width, modes of the state, directions, and number of tokens that C was made for.
 
     Raises:
-        EcgCheckpointError: If its C or omega are missing or have another number of axes.
+        EcgCheckpointError: If C or omega of the layer is missing or has another number of axes, or omega has fewer
+            than 2 rows.
     """
     kernel = f"{stack}s4_layers.0.kernel.kernel."
     directions, width, modes, _ = get(tensors, kernel + "C", dim=4).shape
@@ -59,17 +70,17 @@ def s4_sizes(tensors: Mapping[str, Tensor], stack: str) -> tuple[int, int, int, 
 
 @torch.no_grad()
 def read_kernel(tensors: Mapping[str, Tensor], kernel: str) -> dict[str, Tensor]:
-    """Computes our state space from the tensors of one of the reference's.
+    """Computes the tensors of the library's state space from those of study A's.
 
     Args:
-        tensors: Whose names and shapes were checked.
-        kernel: The prefix of the state space.
+        tensors: Tensors of the checkpoint by their plain names, after `check_layout`.
+        kernel: Prefix of the state space in the checkpoint.
 
     Returns:
-        What `KERNEL` names, float32.
+        The tensors named in `KERNEL`, float32.
 
     Raises:
-        EcgCheckpointError: If they are at odds with the parameterisation.
+        EcgCheckpointError: If the tensors are at odds with the parameterisation.
 
     Source:
         Gu et al. 2022 (arXiv:2111.00396), algorithm 1, whose step 1 is undone here.
@@ -92,14 +103,14 @@ def read_kernel(tensors: Mapping[str, Tensor], kernel: str) -> dict[str, Tensor]
 
 @torch.no_grad()
 def write_kernel(state: Mapping[str, Tensor], num_tokens: int) -> dict[str, Tensor]:
-    """Computes the reference's tensors of a state space from ours.
+    """Computes the tensors of study A's state space from those of the library's.
 
     Args:
-        state: What `KERNEL` names.
-        num_tokens: N, that C is to be made for; even.
+        state: Tensors named in `KERNEL`.
+        num_tokens: Number of tokens N that C is made for; even.
 
     Returns:
-        Its tensors there, by name, float32.
+        The tensors by their names below the prefix of the state space, float32.
     """
     eigenvalues = torch.stack((-state["log_decay"].double().exp(), state["frequency"].double()), dim=-1)
     p = state["P"].float()[None]
@@ -123,14 +134,14 @@ def _roots(num_tokens: int) -> Tensor:
 
 
 def _nodes(omega: Tensor) -> Tensor:
-    """Maps roots of unity to where the reference evaluates its generating function; the last one is a pole."""
+    """Maps roots of unity to the nodes where study A's code evaluates the generating function; the last is a pole."""
     roots = torch.view_as_complex(omega.double().contiguous())
     nodes: Tensor = torch.view_as_real(2 * (1 - roots) / (1 + roots)).float()
     return nodes
 
 
 def _stack(c: Tensor) -> Tensor:
-    """Turns C (directions, D, modes, 2) into a row over the real state, up to a factor, in float64."""
+    """Arranges C (directions, D, modes, 2) as a row over the real state, up to a factor, in float64."""
     return (c.double() * torch.tensor([1.0, -1.0])).transpose(2, 3).flatten(2)
 
 
@@ -140,9 +151,9 @@ def _unstack(stacked: Tensor) -> Tensor:
 
 
 def _length_correction(state: Mapping[str, Tensor], num_tokens: int) -> Tensor:
-    """Gives I - A^N, shape (D, state, state).
+    """Computes I - A^N, shape (D, state, state).
 
-    The reference stores (I - A^N)^T C, with which its truncated generating function is that of the first N lags.
+    Study A's code stores (I - A^N)^T C, which makes its truncated generating function that of the first N lags.
     """
     dynamics = {name: state[name] for name in KERNEL if name != "C"}
     width, modes = dynamics["frequency"].shape
@@ -164,7 +175,7 @@ def _check_kernel(tensors: Mapping[str, Tensor], kernel: str, num_tokens: int) -
         )
     omega = torch.view_as_complex(tensors[kernel + "omega"].double().contiguous())
     if not torch.allclose(omega, _roots(num_tokens), atol=1e-4):
-        raise EcgCheckpointError(f"expected {kernel}omega to be the {num_tokens}-th roots of unity, got others")
+        raise EcgCheckpointError(f"expected {kernel}omega to be the {num_tokens}-th roots of unity, got other values")
     z, expected = tensors[kernel + "z"].float(), _nodes(tensors[kernel + "omega"])
     if not torch.allclose(z[:-1], expected[:-1], rtol=1e-2, atol=1e-2):
-        raise EcgCheckpointError(f"expected {kernel}z to be 2 (1 - omega) / (1 + omega), got others")
+        raise EcgCheckpointError(f"expected {kernel}z to be 2 (1 - omega) / (1 + omega), got other values")

@@ -1,4 +1,7 @@
-"""Whether the teacher in a checkpoint of the reference ever followed its student."""
+"""Diagnoses whether the teacher in one of study A's checkpoints ever followed its student.
+
+Study A is arXiv:2605.12241; "study A's code" is the code it published, its checkpoints are files that this code wrote.
+"""
 
 import math
 from collections.abc import Mapping
@@ -10,19 +13,19 @@ from torch import Tensor
 from ecg_hf.errors import EcgCheckpointError
 from ecg_hf.models.conversion.layout import plain_names
 
-FOLLOWS = 0.9  # correlation above which two networks are taken for one and its average
+FOLLOWS = 0.9  # correlation above which one network counts as a moving average of the other
 _STATE_SPACE = ("D", "log_dt", "C")
 
 
 @dataclass(frozen=True)
 class TeacherDiagnosis:
-    """What the tensors of teacher and student have in common.
+    """A comparison of a teacher's tensors with its student's.
 
     Args:
-        verdict: "follows", "independent" or "unclear".
-        correlations: Pearson's, by group of tensors of stem and trunk: "D", "log_dt" and "C" of all state spaces, and
-            "weights", all linear maps and convolutions. A group of constants has none.
-        num_values: How many pairs of numbers each correlation was made of.
+        verdict: Verdict on the teacher: "follows", "independent" or "unclear".
+        correlations: Pearson correlations by group of tensors of stem and layers: "D", "log_dt" and "C" of all state
+            spaces, and "weights", all linear maps and convolutions. A group of constants has no correlation.
+        num_values: Number of pairs of values behind each correlation.
     """
 
     verdict: str
@@ -33,29 +36,30 @@ class TeacherDiagnosis:
         numbers = ", ".join(f"{name} {r:+.3f} (n={self.num_values[name]})" for name, r in self.correlations.items())
         meaning = {
             "follows": "the teacher is an average of the student",
-            "independent": "the teacher is another random network: copy and update never reached it",
-            "unclear": "neither a copy that follows nor an unrelated network",
+            "independent": "the teacher is another random network, which copy and update never reached",
+            "unclear": "the teacher is neither an average of the student nor an unrelated network",
         }
         return f"{self.verdict}: {meaning[self.verdict]}; correlation with the student: {numbers or 'none'}"
 
 
 def diagnose_teacher(state_dict: Mapping[str, Tensor]) -> TeacherDiagnosis:
-    """Correlates the teacher's tensors with the student's.
+    """Diagnoses by correlations whether a teacher follows its student.
 
-    A teacher that was copied once and updated ever since has all but the student's values, the random steps log_dt
-    exactly; one that neither reached has a correlation of zero, within three standard errors.
+    A teacher that was copied from the student once and updated ever since has almost the student's values, and exactly
+    its random steps log_dt. A teacher that neither copy nor update reached has a correlation of zero, within three
+    standard errors.
 
     Args:
-        state_dict: Of a reference checkpoint with a teacher.
+        state_dict: Tensors of study A's checkpoint of an objective with a teacher, by name.
 
     Returns:
-        The correlations and what they say.
+        The correlations and the verdict.
 
     Raises:
-        EcgCheckpointError: If there is no teacher, or it and the student differ in names or shapes.
+        EcgCheckpointError: If there is no teacher, or teacher and student differ in names or shapes.
 
     Source:
-        Study A (arXiv:2605.12241), whose published code renames no tensor on the way from student to teacher.
+        Study A (arXiv:2605.12241), whose code renames no tensor on the way from student to teacher.
     """
     groups = _pair_up(plain_names(state_dict))
     correlations = {name: _correlate(*values) for name, values in sorted(groups.items())}
@@ -71,7 +75,7 @@ def diagnose_teacher(state_dict: Mapping[str, Tensor]) -> TeacherDiagnosis:
 
 
 def _noise(num_values: int) -> float:
-    # A tenth allows for what unrelated networks share, such as a trend over training.
+    # Three standard errors, and 0.1 for what unrelated networks have in common, such as a trend over training.
     return min(0.1 + 3 / math.sqrt(num_values), FOLLOWS)
 
 

@@ -1,4 +1,8 @@
-"""The reference's stem and its three trunks: how to tell them apart, what they say of our config, and their tensors."""
+"""Places the tensors of study A's three backbones, infers their config fields, and tells the backbones apart.
+
+Study A is arXiv:2605.12241; "study A's code" is the code it published, its checkpoints are files that this code wrote.
+A backbone is the stem, which all three have in common, and a trunk: the layers after the stem.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,12 +18,12 @@ from ecg_hf.models.conversion.s4 import add_s4_layer, s4_sizes
 STACK = "predictor.predictor."
 STEM_WEIGHT = "encoder.layers.0.0.weight"
 INV_FREQ = STACK + "pos_encoding.inv_freq"
-ROPE_THETA = 10_000.0  # the reference's
-_UNUSED_NORM = "batch norm that the reference builds and never calls"
+ROPE_THETA = 10_000.0  # base of study A's rotary positions
+_UNUSED_NORM = "batch norm that study A's code builds and never calls"
 
 
 def rotary_frequencies(num_angles: int) -> Tensor:
-    """Computes the reference's frequencies of rotary positions, theta^(-i / num_angles), in float32."""
+    """Computes study A's frequencies of rotary positions, theta^(-i / num_angles), in float32."""
     return ROPE_THETA ** -(torch.arange(num_angles, dtype=torch.float64) / num_angles).float()
 
 
@@ -115,12 +119,13 @@ def _add_cnn_block(layout: Layout, config: Any, names: tuple[str, str], widths: 
 
 @dataclass(frozen=True)
 class Trunk:
-    """What the converter knows of one trunk.
+    """The conversion of one backbone's layers.
 
     Args:
-        marker: A beginning that only its names have.
-        fields: Infers config fields from tensors; "causal" is among them where the tensors say it.
-        add: Places the tensors of a config, below a prefix there and a prefix here, for a number of tokens.
+        marker: Prefix that only the names of these layers have.
+        fields: Function that infers config fields from tensors; "causal" is among them if the tensors show it.
+        add: Function that adds the tensors of the layers to a layout for a config, a prefix in the checkpoint, a
+            prefix in the library's model and a number of tokens.
     """
 
     marker: str
@@ -128,7 +133,7 @@ class Trunk:
     add: Callable[[Layout, Any, str, str, int], None]
 
 
-# By the name of our backbone.
+# Conversions by the backbone's name in the registry.
 TRUNKS = {
     "s4": Trunk(STACK + "s4_layers.", _s4_fields, _add_s4),
     "transformer": Trunk(STACK + "layers.", _transformer_fields, _add_transformer),
@@ -137,36 +142,37 @@ TRUNKS = {
 
 
 def read_backbone(tensors: Mapping[str, Tensor]) -> tuple[str, dict[str, Any]]:
-    """Recognises stem and trunk.
+    """Recognises the backbone of a checkpoint.
 
     Args:
-        tensors: By their plain names.
+        tensors: Tensors of the checkpoint by their plain names.
 
     Returns:
-        The name of our backbone, and the fields of its config that shapes tell; "causal" if they tell that too.
+        The backbone's name in the registry, and the config fields that the tensors show; "causal" is among them unless
+        the backbone is a transformer.
 
     Raises:
-        EcgCheckpointError: If there is no stem, or not one trunk.
+        EcgCheckpointError: If there is no stem, or not exactly one kind of layers.
     """
     width, num_leads, _ = get(tensors, STEM_WEIGHT, dim=3).shape
     found = [name for name, trunk in TRUNKS.items() if any(key.startswith(trunk.marker) for key in tensors)]
     if len(found) != 1:
         raise EcgCheckpointError(
-            f"expected the trunk of one of {sorted(TRUNKS)}, got {found or sorted(tensors)[:3]}; pass the whole state "
-            "dict of a model of the reference"
+            f"expected the layers of one of {sorted(TRUNKS)}, got {found or sorted(tensors)[:3]}; pass the whole state "
+            "dict of one of study A's models"
         )
     return found[0], {"num_leads": num_leads, "hidden_size": width, **TRUNKS[found[0]].fields(tensors)}
 
 
 def backbone_layout(name: str, config: Any, num_tokens: int, source: str = "", target: str = "") -> Layout:
-    """Lists the tensors of stem and trunk.
+    """Builds the layout of a backbone's tensors.
 
     Args:
-        name: Of our backbone.
-        config: Of it.
-        num_tokens: N, that the C of state spaces is made for.
-        source: The reference's prefix, such as "ema.".
-        target: Our prefix, such as "backbone.".
+        name: Name of the backbone in the registry.
+        config: Config of the backbone.
+        num_tokens: Number of tokens N that C of the state spaces is made for.
+        source: Prefix of the backbone in study A's checkpoint, such as "ema.".
+        target: Prefix of the backbone in the library's model, such as "backbone.".
     """
     layout, width = Layout(), config.hidden_size
     for index in range(4):

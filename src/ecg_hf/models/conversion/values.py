@@ -1,4 +1,7 @@
-"""The values of a checkpoint of the reference under our names, and ours under its names, as a layout says."""
+"""Computes the values of a model's tensors from those of study A's checkpoint, and back, along a layout.
+
+Study A is arXiv:2605.12241; its checkpoints are files that its published code wrote.
+"""
 
 from collections.abc import Mapping
 
@@ -12,22 +15,22 @@ from ecg_hf.models.conversion.trunks import INV_FREQ, rotary_frequencies
 
 
 def own_names(layout: Layout) -> set[str]:
-    """Lists our names of all tensors that a layout gives a value."""
+    """Lists the names of the library's tensors that a layout provides a value for."""
     names = {place.name for place in layout.places.values() if place.name}
     names |= {target + part for target in layout.kernels.values() for part in KERNEL}
     return names | (set(CODES) if _has_codes(layout) else set())
 
 
 def read_values(tensors: Mapping[str, Tensor], layout: Layout, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Computes our tensors from the reference's.
+    """Computes the library's tensors from those of study A's checkpoint.
 
     Args:
-        tensors: By their plain names; they fit the layout.
-        layout: Of them.
-        own: Tensors of our shapes by our names.
+        tensors: Tensors of the checkpoint by their plain names, after `check_layout`.
+        layout: Layout of the checkpoint.
+        own: State dict of the library's model; only its shapes are used.
 
     Returns:
-        Those of `own_names(layout)`.
+        The values by the names in `own_names(layout)`.
 
     Raises:
         EcgCheckpointError: If tensors contradict each other.
@@ -43,15 +46,15 @@ def read_values(tensors: Mapping[str, Tensor], layout: Layout, own: Mapping[str,
 
 
 def write_values(state: Mapping[str, Tensor], layout: Layout, num_tokens: int) -> dict[str, Tensor]:
-    """Computes the reference's tensors from ours, with zeros for what ours does not hold.
+    """Computes the tensors of study A's checkpoint from the library's, with zeros for those the library does not hold.
 
     Args:
-        state: Of our model, by our names.
-        layout: Of the reference's tensors.
-        num_tokens: N, that the C of state spaces is to be made for; even.
+        state: State dict of the library's model.
+        layout: Layout of the checkpoint.
+        num_tokens: Number of tokens N that C of the state spaces is made for; even.
 
     Returns:
-        Its tensors by their plain names, float32; counters int64.
+        The tensors by their plain names, float32; counters int64.
     """
     computed = write_codes(state) if _has_codes(layout) else {}
     for source, target in layout.kernels.items():

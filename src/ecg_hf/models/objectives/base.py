@@ -1,4 +1,4 @@
-"""What every objective promises."""
+"""The base classes of all objectives, of their config fields and of their output."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -11,16 +11,16 @@ from ecg_hf.models.backbones.base import Backbone, BackboneConfig
 
 @dataclass
 class ObjectiveFields:
-    """Config fields that every objective has: none. A subclass is a plain dataclass, mixed into a pair's config."""
+    """The base class of the config fields of objectives, plain dataclasses that are mixed into the config of a pair."""
 
 
 @dataclass
 class PretrainingOutput(ModelOutput):
-    """What a pair gives.
+    """The output of a pair.
 
     Args:
-        loss: A scalar.
-        metrics: Detached scalars that say how the objective is doing, such as "accuracy".
+        loss: Loss of the batch, a scalar.
+        metrics: Detached scalars that describe the state of the training, such as "accuracy".
     """
 
     loss: Tensor | None = None
@@ -28,11 +28,18 @@ class PretrainingOutput(ModelOutput):
 
 
 class Objective(nn.Module):
-    """Turns a backbone and a batch into a loss, and owns all that is thrown away afterwards.
+    """A module that computes the loss of a backbone, and owns everything that is discarded after pretraining.
 
-    `fields` is the dataclass of its config fields; `backbone_defaults` says which backbone fields it needs, such as
-    `causal=True`. Its constructor raises ValueError if the backbone's config cannot serve it. Its `metrics` always
-    hold those of `health.feature_health`.
+    `fields` is the dataclass of the objective's config fields. `backbone_defaults` holds the backbone fields whose
+    defaults the objective changes, such as `causal=True`. `metrics` of an output always contain those of
+    `health.feature_health`.
+
+    Args:
+        config: Config of the pair.
+        backbone: Backbone of the pair, which the objective does not keep.
+
+    Raises:
+        ValueError: If the objective cannot train a backbone with this config.
     """
 
     fields: ClassVar[type[ObjectiveFields]] = ObjectiveFields
@@ -44,23 +51,35 @@ class Objective(nn.Module):
         self.config = config
 
     def initialise(self, backbone: Backbone) -> None:
-        """Sets what the objective itself holds, once the backbone is there.
+        """Initialises the objective's own parameters and buffers, after those of the backbone.
 
-        An objective with parameters or buffers of its own must implement it, with `transformers.initialization`,
-        which leaves alone what was loaded.
+        An objective with such tensors must implement this method with `transformers.initialization`, which skips loaded
+        tensors.
+
+        Args:
+            backbone: Backbone of the pair.
         """
         raise NotImplementedError
 
     def forward(self, backbone: Backbone, signal: Tensor, labels: Tensor | None = None) -> PretrainingOutput:
-        """Computes the loss of a batch of signals (B, L, T), and of labels (B, C) where the objective uses them."""
+        """Computes the loss of a batch.
+
+        Args:
+            backbone: Backbone of the pair.
+            signal: Signals, prepared by the pair's feature extractor, shape (B, L, T).
+            labels: Labels, shape (B, C), NaN where unknown; a self-supervised objective ignores them.
+
+        Returns:
+            The loss, a scalar, and the metrics.
+        """
         raise NotImplementedError
 
     def after_step(self, backbone: Backbone, moved: Tensor | None = None) -> None:
-        """Runs after each optimizer step, for what no gradient moves: an EMA, a codebook.
+        """Updates, after each optimizer step, what no gradient moves: a teacher, a codebook.
 
         Args:
-            backbone: That of the pair.
+            backbone: Backbone of the pair.
             moved: Whether the step moved the weights, a scalar on their device and the same in every process; None if
-                it did. After one that did not, as its gradient was not finite, nothing moves here either, and what
-                was collected for the step is forgotten.
+                the step is known to have moved them. After a step that did not, because its gradient was not finite,
+                nothing moves here either, and the tokens collected for the step are discarded.
         """

@@ -1,4 +1,4 @@
-"""Codes that follow a teacher's tokens without a gradient, alike in every process."""
+"""The codebooks of DinoSR and HuBERT++, whose codes follow a teacher's tokens without a gradient."""
 
 import torch
 from torch import Tensor
@@ -8,14 +8,14 @@ from ecg_hf.models.backbones.base import Drawn
 from ecg_hf.models.objectives.distributed import sum_over_processes
 from ecg_hf.models.objectives.health import perplexity
 
-# Squared distance below which tokens are the same; keeps a choice possible where all are.
+# Squared distance below which tokens count as equal; keeps a draw possible if all tokens are equal.
 MIN_DISTANCE = 1e-12
-# Keeps shares finite where a code's similarities underflow.
+# Keeps assignments finite where the similarities of a code underflow.
 MIN_SUM = 1e-30
 
 
 def one_hot(codes: Tensor, num_codes: int) -> Tensor:
-    """Turns code numbers of any shape (...) into rows (..., num_codes) of zeros and a one, in float32."""
+    """Converts code numbers of any shape (...) to one-hot rows (..., num_codes) in float32."""
     return (codes[..., None] == torch.arange(num_codes, device=codes.device)).float()
 
 
@@ -25,10 +25,10 @@ def code_usage(codes: list[Tensor], sizes: list[int]) -> dict[str, Tensor]:
 
     Args:
         codes: Code numbers of the tokens, one tensor of any shape for each codebook.
-        sizes: Codes of each codebook, C.
+        sizes: Number of codes C of each codebook.
 
     Returns:
-        "codebook_perplexity", from 1 to C, and "codebook_usage", the share of codes that some token has.
+        "codebook_perplexity", from 1 to C, and "codebook_usage", the fraction of codes with at least one token.
     """
     counts = [one_hot(numbers.flatten(), size).sum(dim=0) for numbers, size in zip(codes, sizes, strict=True)]
     return {
@@ -38,14 +38,14 @@ def code_usage(codes: list[Tensor], sizes: list[int]) -> dict[str, Tensor]:
 
 
 class Codebook(Drawn):
-    """Codes, and what was seen of their members since the last step.
+    """Codes, with the sums and counts of their members since the last step.
 
-    What a forward pass collects is pending until `take`, once per optimizer step and over all processes: so two
-    processes, or two micro-batches, move the codes as one batch does.
+    Forward passes collect members, which are pending until `take` returns those of all processes, once per optimizer
+    step. Two processes, or two micro-batches, therefore move the codes as one batch would.
 
     Args:
-        num_codes: Codes, C.
-        width: Of a code, D.
+        num_codes: Number of codes C.
+        width: Width of a code, D.
     """
 
     codes: Tensor
@@ -60,24 +60,24 @@ class Codebook(Drawn):
 
     @staticmethod
     def scale(tokens: Tensor) -> Tensor:
-        """Brings tokens or codes (..., D) to the scale on which they are compared."""
+        """Scales tokens or codes (..., D) for the comparison with each other."""
         raise NotImplementedError
 
     def reset(self) -> None:
-        """Draws codes from N(0, 1) and scales them, with nothing pending, except for what was loaded."""
+        """Draws codes from N(0, 1), scales them and clears the pending members; loaded tensors keep their values."""
         init.copy_(self.codes, self.scale(torch.randn_like(self.codes)))
         init.zeros_(self.pending_sum)
         init.zeros_(self.pending_count)
 
     @torch.no_grad()
     def collect(self, shares: Tensor, tokens: Tensor) -> None:
-        """Notes which tokens (N, D) belong to which code, by shares (N, C), for the next step."""
-        # A matrix product adds in the same order at every run, which scattered additions on a GPU do not.
+        """Adds tokens (N, D) to the pending members of the codes, with soft assignments `shares` (N, C) as weights."""
+        # A matrix product adds in the same order in every run, unlike scattered additions on a GPU.
         self.pending_sum += shares.T @ tokens
         self.pending_count += shares.sum(dim=0)
 
     def take(self) -> tuple[Tensor, Tensor]:
-        """Gives the sums (C, D) and the numbers (C,) of the members seen by all processes, and forgets them."""
+        """Returns the sums (C, D) and counts (C,) of the pending members of all processes, and clears them."""
         total, count = (
             sum_over_processes(pending.to(torch.float32, copy=True))
             for pending in (self.pending_sum, self.pending_count)
@@ -89,27 +89,27 @@ class Codebook(Drawn):
 
 @torch.no_grad()
 def sinkhorn(similarities: Tensor, num_iterations: int, *, over_processes: bool = False) -> Tensor:
-    """Turns similarities into shares that sum to 1 for each token and, nearly, to the same number for each code.
+    """Converts similarities to soft assignments that sum to 1 for each token and to nearly the same for each code.
 
     Args:
-        similarities: Of tokens to codes, over a temperature, shape (N, C).
-        num_iterations: How often codes, then tokens, are scaled to equal sums.
+        similarities: Similarities of tokens to codes, divided by a temperature, shape (N, C).
+        num_iterations: Number of times that codes, then tokens, are scaled to equal sums.
         over_processes: Whether the tokens of all processes are balanced together.
 
     Returns:
-        Shares, shape (N, C).
+        Soft assignments, shape (N, C).
 
     Source:
         Cuturi 2013 (arXiv:1306.0895), algorithm 1, with uniform marginals.
     """
-    # Tokens are scaled to a sum of 1 last, so a factor of a row does not matter, and a process may choose its own.
+    # Tokens are scaled to a sum of 1 last, so the factor of a row does not matter and may differ between processes.
     kernel = (similarities - similarities.amax(dim=1, keepdim=True)).exp()
     row = kernel.new_ones(len(kernel))
     column = kernel.new_ones(kernel.shape[1])
     for _ in range(num_iterations):
         sums = row @ kernel
         sums = sum_over_processes(sums) if over_processes else sums
-        # Over their mean, since a sum of 1 would let the scales of rows grow by N / C at every turn.
+        # Divided by their mean, since sums of 1 would let the scales of rows grow by N / C in every iteration.
         column = 1 / (sums / sums.mean()).clamp(min=MIN_SUM)
         row = 1 / (kernel @ column).clamp(min=MIN_SUM)
     return row[:, None] * kernel * column
@@ -117,7 +117,15 @@ def sinkhorn(similarities: Tensor, num_iterations: int, *, over_processes: bool 
 
 @torch.no_grad()
 def spread_out(tokens: Tensor, num_codes: int, generator: torch.Generator) -> Tensor:
-    """Chooses tokens (N, D) as first codes, each with a probability that grows with its distance to those before.
+    """Draws tokens as first codes, weighted by their squared distances to the nearest code drawn before.
+
+    Args:
+        tokens: Tokens, shape (N, D).
+        num_codes: Number of codes C to draw.
+        generator: Generator of the random draws.
+
+    Returns:
+        Codes, shape (C, D).
 
     Source:
         Arthur and Vassilvitskii 2007 (SODA), k-means++.

@@ -1,4 +1,4 @@
-"""Contrastive predictive coding: tell the token that comes next from others."""
+"""Contrastive predictive coding (CPC), which predicts a later token and tells it from other tokens."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,7 +13,7 @@ from ecg_hf.models.objectives.health import feature_health
 from ecg_hf.models.objectives.masking import evaluation_generator
 
 NEGATIVES = ("sampled", "sequence", "batch")
-# Scores of "batch" negatives are computed for so many pairs at a time, 64 MiB in float32.
+# Largest number of scores of "batch" negatives that are computed at a time, 64 MiB in float32.
 MAX_SCORES = 2**24
 
 
@@ -22,14 +22,14 @@ class CPCFields(ObjectiveFields):
     """Config fields of CPC.
 
     Args:
-        prediction_offset: How many tokens ahead to predict.
-        negatives: What a positive is told from: "sampled" (`num_negatives` tokens of the same crop, drawn with
-            replacement, as study A does), "sequence" (all other tokens of the crop) or "batch" (all other tokens of
+        prediction_offset: Distance from a context to the token that it predicts, in tokens.
+        negatives: Tokens that the positive is compared with: "sampled" (`num_negatives` tokens of the same crop, drawn
+            with replacement, as in study A), "sequence" (all other tokens of the crop) or "batch" (all other tokens of
             the batch).
-        num_negatives: Negatives of one position, for "sampled".
-        temperature: Divides the scores.
+        num_negatives: Negatives per position, for "sampled".
+        temperature: Divisor of the scores.
         normalize: Whether scores are cosines rather than dot products.
-        loss_reduction: "mean" over crops and positions, or "sum" over positions and mean over crops, as study A does.
+        loss_reduction: "mean" over crops and positions, or "sum" over positions and mean over crops, as in study A.
     """
 
     prediction_offset: int = 14
@@ -55,7 +55,7 @@ class CPCFields(ObjectiveFields):
 class CPC(Objective):
     """Predicts the stem's token `prediction_offset` steps ahead from a causal context, with one linear map.
 
-    Where a backbone gives fewer tokens than its stem, the mean of the stem's tokens that one covers is predicted.
+    Where a backbone gives fewer tokens than its stem, it predicts the mean of the stem's tokens that a token covers.
     Neither positives nor negatives are detached: the stem learns from both.
 
     Source:
@@ -121,13 +121,13 @@ def draw_negatives(
     """Draws, for each position, indices of tokens other than its positive, uniformly and with replacement.
 
     Args:
-        context: Predictions, shape (B, N - offset, D); its device is used.
-        num_tokens: N.
-        num_negatives: How many to draw for each position.
-        generator: Where randomness comes from; torch's default generator if None.
+        context: Predictions, shape (B, N - offset, D), whose shape and device decide those of the indices.
+        num_tokens: Number of tokens N of a crop.
+        num_negatives: Number of negatives to draw for each position.
+        generator: Generator of the random draws; torch's default generator if None.
 
     Returns:
-        Indices, shape (B, N - offset, num_negatives).
+        Token indices, shape (B, N - offset, num_negatives).
     """
     size = (*context.shape[:2], num_negatives)
     drawn = torch.randint(num_tokens - 1, size, generator=generator, device=context.device)
@@ -143,16 +143,16 @@ def _positives(context: Tensor, tokens: Tensor) -> Tensor:
 def sampled_info_nce(context: Tensor, tokens: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]:
     """Computes InfoNCE against given negatives of the same crop.
 
-    All scores of a crop are one matrix product; the negatives' are picked from it, so that nothing of the shape
-    (B, N, negatives, D) is ever made.
+    All scores of a crop are one matrix product, from which those of the negatives are picked, so that no tensor of the
+    shape (B, N, negatives, D) is created.
 
     Args:
         context: Predictions, shape (B, N - offset, D); row n predicts token n + offset.
-        tokens: Shape (B, N, D).
-        negatives: Token indices, shape (B, N - offset, K).
+        tokens: Tokens, shape (B, N, D).
+        negatives: Token indices of K negatives per position, shape (B, N - offset, K).
 
     Returns:
-        The loss of each position, and whether its positive won, both (B, N - offset).
+        The loss of each position, and whether its positive has the highest score, both (B, N - offset).
     """
     scores = (context @ tokens.transpose(1, 2)).float()
     positive = _positives(context, tokens)[:, None].expand(len(context), -1, 1)
@@ -171,7 +171,7 @@ def sequence_info_nce(context: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
 def batch_info_nce(context: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
     """Computes InfoNCE against all other tokens of the batch; arguments and results as `sampled_info_nce`.
 
-    The scores are made for a few crops at a time and once more in the backward pass, so that memory grows with B and
+    The scores are computed for a few crops at a time, and again in the backward pass, so that memory grows with B and
     not with its square.
     """
     everything = tokens.flatten(0, 1)

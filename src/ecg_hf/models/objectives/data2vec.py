@@ -1,4 +1,4 @@
-"""data2vec: predict, where the signal is hidden, what a teacher's last layers say of the whole."""
+"""data2vec, which predicts the mean output of a teacher's last layers where tokens are hidden."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,10 +17,10 @@ class Data2VecFields(TeacherFields, TargetFields, SpanFields, PredictorFields):
     """Config fields of data2vec.
 
     Args:
-        average_top_k_layers: The last so many of the teacher's layers make up a target. A backbone that has fewer with
-            tokens of the output's width and stride gives all it has of those.
-        feature_reduction: How the errors of a token's D features are put together: "mean", or "sqrt" (their sum over
-            the root of D, as study A does, which is the mean times the root of D).
+        average_top_k_layers: Number of the teacher's last layers whose outputs are averaged to the target. Only layers
+            with the width and stride of the output count; if there are fewer, all of them are averaged.
+        feature_reduction: Reduction of the errors over a token's D features: "mean", or "sqrt" (their sum divided by
+            the root of D, as in study A, which is the mean times the root of D).
     """
 
     average_top_k_layers: int = 2
@@ -35,12 +35,12 @@ class Data2VecFields(TeacherFields, TargetFields, SpanFields, PredictorFields):
 
 
 class Data2Vec(TeacherObjective):
-    """Predicts the mean of what the mixers of the teacher's last layers gave, each standardised.
+    """Predicts, where tokens are hidden, the mean of the standardised mixer outputs of the teacher's last layers.
 
     Source:
         Baevski et al. 2022 (arXiv:2202.03555), section 3.3; in the form of study A (arXiv:2605.12241), whose mask is
-        `mask_fraction = 1 - (1 - 0.0065)^10`, whose targets are standardised over the
-        "token", whose reduction is "sqrt" and whose decay has no ramp.
+        `mask_fraction = 1 - (1 - 0.0065)^10`, whose targets are standardised over the "token", whose reduction is
+        "sqrt" and whose decay has no ramp.
     """
 
     fields: ClassVar[type[ObjectiveFields]] = Data2VecFields
@@ -52,7 +52,7 @@ class Data2Vec(TeacherObjective):
         self.scale = config.hidden_size**0.5 if self.config.feature_reduction == "sqrt" else 1.0
 
     def forward(self, backbone: Backbone, signal: Tensor, labels: Tensor | None = None) -> PretrainingOutput:
-        """Computes the loss of signals (B, L, T), zero where nothing is hidden; labels are not used."""
+        """Computes the loss of signals (B, L, T), zero if nothing is hidden; labels are not used."""
         teacher = self.teacher(signal, output_layer_outputs=True)
         targets = average_layers(teacher["layer_outputs"][-self.num_averaged :], self.config.target_norm)
         mask = draw_spans(self.config, targets, training=self.training)
@@ -63,7 +63,7 @@ class Data2Vec(TeacherObjective):
 
 
 def average_layers(layers: tuple[Tensor, ...], target_norm: str) -> Tensor:
-    """Averages layers (B, N, D) once each is standardised, see `TargetFields`."""
+    """Computes the mean of layers (B, N, D), each standardised over `target_norm`, see `TargetFields`."""
     total = standardise(layers[0], target_norm)
     for layer in layers[1:]:
         total = total + standardise(layer, target_norm)

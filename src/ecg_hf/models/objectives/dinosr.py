@@ -1,4 +1,4 @@
-"""DinoSR: name the codes that online clustering gives the teacher's tokens."""
+"""DinoSR, which predicts the codes that online clustering assigns to a teacher's tokens."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -17,9 +17,9 @@ from ecg_hf.models.objectives.teacher import TargetFields, TeacherFields, Teache
 
 IDLE_CODES = ("split", "keep", "shrink")
 
-MIN_COUNT = 1e-8  # study A's floor of a code's count
-IDLE_SHARE = 0.01  # of the mean count: reached after 44 idle steps at a decay of 0.9
-SPLIT_SHARE = 0.01  # of the distance between an idle code and a busy one
+MIN_COUNT = 1e-8  # lower bound of a code's count, that of study A
+IDLE_SHARE = 0.01  # fraction of the mean count, reached after 44 idle steps at a decay of 0.9
+SPLIT_SHARE = 0.01  # fraction of the distance between an idle code and a busy one
 
 
 @dataclass
@@ -27,13 +27,13 @@ class DinoSRFields(TeacherFields, TargetFields, SpanFields, PredictorFields):
     """Config fields of DinoSR.
 
     Args:
-        num_codebook_layers: Each of the teacher's so many last layers has a codebook; a backbone that has fewer with
-            tokens of the output's width and stride has a codebook for all of those. Study A asks for 2, but its
-            published code uses 1.
-        codebook_size: Codes of a codebook.
-        codebook_decay: Share of a code's old members that is kept in one step.
-        idle_codes: What becomes of a code that hardly any token has: "split" (it moves next to a busy one, and they
-            share its members), "keep" (it waits) or "shrink" (it moves to zero after some 175 steps, as in study A).
+        num_codebook_layers: Number of the teacher's last layers with a codebook each. Only layers with the width and
+            stride of the output count; if there are fewer, all of them have one. Study A asks for 2, but its published
+            code uses 1.
+        codebook_size: Number of codes of a codebook.
+        codebook_decay: Fraction of a code's old members that is kept in each step.
+        idle_codes: Treatment of codes with hardly any tokens: "split" (an idle code moves next to a busy code, and they
+            share the members), "keep" (it stays) or "shrink" (it moves to zero after some 175 steps, as in study A).
     """
 
     num_codebook_layers: int = 2
@@ -55,14 +55,14 @@ class DinoSRFields(TeacherFields, TargetFields, SpanFields, PredictorFields):
 class Centroids(Codebook):
     """Codes that are decaying means of their members.
 
-    A mean is moved by what its members add to it, rather than made of a sum and a count that both decay: so it stays
-    where it is while it has no members, for however long.
+    New members move a mean by their difference from it; the mean is not the quotient of a decaying sum and a decaying
+    count. A code without members therefore stays in place for any number of steps.
 
     Args:
-        num_codes: Codes, C.
-        width: Of a code, D.
-        decay: Share of the old members that is kept in one step.
-        idle_codes: As in `DinoSRFields`.
+        num_codes: Number of codes C.
+        width: Width of a code, D.
+        decay: Fraction of the old members that is kept in each step.
+        idle_codes: Treatment of codes with hardly any tokens, see `DinoSRFields`.
 
     Source:
         Liu et al. 2023 (DinoSR, arXiv:2305.10005), equation 4.
@@ -77,16 +77,16 @@ class Centroids(Codebook):
 
     @staticmethod
     def scale(tokens: Tensor) -> Tensor:
-        """Gives each token (..., D) mean 0 and deviation 1."""
+        """Standardises each token (..., D) to mean 0 and variance 1."""
         return standardise(tokens)
 
     def reset(self) -> None:
-        """Draws codes that count one member each."""
+        """Draws the codes, and sets the count of each to one; loaded tensors keep their values."""
         super().reset()
         init.ones_(self.counts)
 
     def compared(self) -> Tensor:
-        """Gives the codes as tokens are compared with them, in float32, shape (C, D)."""
+        """Returns the codes with which tokens are compared, in float32, shape (C, D)."""
         codes = self.codes.float()
         if self.idle_codes == "shrink":
             codes = codes * (self.counts.float() / MIN_COUNT).clamp(max=1)[:, None]
@@ -94,18 +94,18 @@ class Centroids(Codebook):
 
     @torch.no_grad()
     def nearest(self, tokens: Tensor) -> Tensor:
-        """Names the code of least Euclidean distance to each token (N, D), to (N,)."""
+        """Finds the number of the code with the smallest Euclidean distance to each token (N, D), shape (N,)."""
         codes = self.compared()
         # |x - c|^2 = |x|^2 - 2 (x . c - |c|^2 / 2)
         return torch.addmm(-codes.square().sum(dim=1) / 2, tokens, codes.T).argmax(dim=1)
 
     @torch.no_grad()
     def update(self, moved: Tensor | None = None) -> None:
-        """Moves every code by what was collected; forgets it if the step has not `moved` the weights."""
+        """Moves every code by its pending members, or discards them if the step has not `moved` the weights."""
         total, members = self.take()
         codes, counts = self.codes.float(), self.decay * self.counts.float() + (1 - self.decay) * members
         moves = (1 - self.decay) * (total - members[:, None] * codes) / counts.clamp(min=MIN_COUNT)[:, None]
-        # A batch that was not finite is skipped by whoever runs the steps, but may have been collected.
+        # The training loop skips a batch that is not finite, but its tokens may have been collected.
         codes = torch.where(moves.isfinite(), codes + moves, codes)
         if self.idle_codes == "split":
             codes, counts = split_idle(codes, counts)
@@ -114,13 +114,13 @@ class Centroids(Codebook):
 
 
 def split_idle(codes: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Moves idle codes next to the busiest ones, the idlest to the busiest, and lets each two share their members.
+    """Moves idle codes next to the busiest codes, the idlest to the busiest, and divides the members of each pair.
 
-    An idle code stays off its new place by a small part of the way it came, so every one splits its cluster in another
-    direction; if it wins no token there, the next part is smaller. Nothing is drawn, so all processes do the same.
+    An idle code stops a small fraction of its way short of the busy code, so each one splits its cluster in a direction
+    of its own; if it gets no token there, it stops closer the next time. Nothing is random, so all processes agree.
 
     Args:
-        codes: Shape (C, D).
+        codes: Codes, shape (C, D).
         counts: Decaying numbers of members, shape (C,).
 
     Returns:
@@ -142,12 +142,12 @@ def split_idle(codes: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class DinoSR(TeacherObjective):
-    """Predicts, where tokens are hidden, which code the teacher's token is nearest to, for each of its last layers.
+    """Predicts, where tokens are hidden, the code nearest to the teacher's token, for each of its last layers.
 
     Source:
         Liu et al. 2023 (arXiv:2305.10005), equations 3 to 5, with study A's (arXiv:2605.12241) predictor.
         `mask_fraction=0.063`, `num_codebook_layers=1`, `target_norm="token"`, `idle_codes="shrink"`,
-        `ema_ramp_steps=0`, `teacher="frozen_random"` and `teacher_dropout=True` are what its published code does.
+        `ema_ramp_steps=0`, `teacher="frozen_random"` and `teacher_dropout=True` describe what its published code does.
     """
 
     fields: ClassVar[type[ObjectiveFields]] = DinoSRFields
@@ -162,7 +162,7 @@ class DinoSR(TeacherObjective):
         self.codebooks = nn.ModuleList(Centroids(size, width, decay, idle_codes) for _ in range(self.num_layers))
 
     def forward(self, backbone: Backbone, signal: Tensor, labels: Tensor | None = None) -> PretrainingOutput:
-        """Computes the loss of signals (B, L, T), zero where nothing is hidden; labels are not used."""
+        """Computes the loss of signals (B, L, T), zero if nothing is hidden; labels are not used."""
         teacher = self.teacher(signal, output_hidden_states=self.num_layers > 1)
         codes = self._name(teacher)
         mask = draw_spans(self.config, teacher["last_hidden_state"], training=self.training)
@@ -179,7 +179,7 @@ class DinoSR(TeacherObjective):
 
     @torch.no_grad()
     def _name(self, teacher: BackboneOutput) -> Tensor:
-        """Names the codes of the teacher's tokens, (layers, B, N), and in training collects their members."""
+        """Assigns codes to the teacher's tokens, (layers, B, N), and in training collects these tokens as members."""
         inner = (teacher.hidden_states or ())[-self.num_layers : -1]
         named = []
         for codebook, tokens in zip(self.codebooks, (*inner, teacher["last_hidden_state"]), strict=True):
@@ -193,7 +193,7 @@ class DinoSR(TeacherObjective):
 
     @torch.no_grad()
     def after_step(self, backbone: Backbone, moved: Tensor | None = None) -> None:
-        """Moves the teacher and the codes, if the step `moved` the student."""
+        """Moves the teacher and the codes if the step `moved` the student."""
         super().after_step(backbone, moved)
         for codebook in self.codebooks:
             codebook.update(moved)

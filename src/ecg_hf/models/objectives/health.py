@@ -1,4 +1,4 @@
-"""Numbers that show whether representations still differ from token to token, or have collapsed."""
+"""Metrics that show whether representations still differ from token to token or have collapsed."""
 
 import itertools
 import math
@@ -7,20 +7,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# More tokens than this would cost time and hardly change the numbers.
+# More tokens than this would take time and hardly change the metrics.
 MAX_TOKENS = 4096
 
 
 @torch.no_grad()
 def feature_health(features: Tensor) -> dict[str, Tensor]:
-    """Measures how spread out features are, whatever their scale.
+    """Measures how spread out features are, independently of their scale.
 
     Args:
-        features: Shape (B, N, D); of more than 4,096 tokens, evenly spaced ones are used.
+        features: Features, shape (B, N, D); of more than 4,096 tokens, evenly spaced ones are used.
 
     Returns:
         "feature_std", see the function of that name; and "effective_rank", from 1 to D, the participation ratio of
-        the eigenvalues of their covariance, (sum)^2 / sum of squares; 0 if all are the same.
+        the eigenvalues of the features' covariance, (sum)^2 / sum of squares; 0 if all features are the same.
 
     Source:
         Gao et al. 2017 (bioRxiv 214262), the participation ratio. It needs no eigenvalues, so it never makes the
@@ -28,7 +28,7 @@ def feature_health(features: Tensor) -> dict[str, Tensor]:
     """
     with torch.autocast(features.device.type, enabled=False):
         tokens = _some(features)
-        # At a norm of 1 the sum of the eigenvalues is 1 too, and no square overflows or vanishes.
+        # Scaled to norm 1, the eigenvalues sum to 1, and no square overflows or vanishes.
         centred = functional.normalize((tokens - tokens.mean(dim=0)).flatten(), dim=0).view_as(tokens)
         covariance = centred.T @ centred
         rank = covariance.diagonal().sum().square() / covariance.square().sum().clamp(min=1e-20)
@@ -37,9 +37,14 @@ def feature_health(features: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def feature_std(features: Tensor) -> Tensor:
-    """Measures how differently features (B, N, D) point: a scalar, 1 if everywhere, 0 if all the same way.
+    """Measures how much the directions of features differ.
 
-    It is the standard deviation over tokens of features of unit length, averaged over channels, times the root of D.
+    Args:
+        features: Features, shape (B, N, D).
+
+    Returns:
+        A scalar, 1 if features point in all directions and 0 if all point in the same one: the standard deviation over
+        tokens of features of unit length, averaged over channels, times the root of D.
 
     Source:
         Chen and He 2021 (arXiv:2011.10566), figure 2.
@@ -53,26 +58,26 @@ def _some(features: Tensor) -> Tensor:
     """Picks at most 4,096 evenly spaced tokens, in float32, shape (tokens, D)."""
     tokens = features.detach().flatten(0, 1).float()
     fewest = -(-len(tokens) // MAX_TOKENS)
-    # A step that shares a factor with N would look at the same few positions of every crop.
+    # A step that shares a factor with N would pick the same few positions in every crop.
     return tokens[:: next(step for step in itertools.count(fewest) if math.gcd(step, features.shape[1]) == 1)]
 
 
 @torch.no_grad()
 def cosine(student: Tensor, teacher: Tensor) -> Tensor:
-    """Averages the cosine between two networks' tokens, shapes (B, N, D): a scalar."""
+    """Computes the mean cosine between the tokens of two networks, (B, N, D) each: a scalar."""
     similarity: Tensor = functional.cosine_similarity(student.detach().float(), teacher.detach().float(), dim=-1)
     return similarity.mean()
 
 
 @torch.no_grad()
 def perplexity(usage: Tensor) -> Tensor:
-    """Says how many codes are really in use.
+    """Computes the effective number of codes in use.
 
     Args:
-        usage: How often each code was assigned, shape (..., C), in any unit.
+        usage: Number of assignments of each code, up to a factor, shape (..., C).
 
     Returns:
-        The exponential of the entropy of the shares, from 1 to C, shape (...).
+        The exponential of the entropy of the codes' fractions, from 1 to C, shape (...).
     """
     shares = usage / usage.sum(dim=-1, keepdim=True).clamp(min=1e-20)
     entropy: Tensor = torch.special.entr(shares).sum(dim=-1)

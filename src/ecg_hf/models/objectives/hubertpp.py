@@ -1,4 +1,4 @@
-"""HuBERT++: name the codes that balanced online clustering gives the teacher's tokens, softly."""
+"""HuBERT++, which predicts the soft codes that balanced online clustering assigns to a teacher's tokens."""
 
 import math
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from ecg_hf.models.objectives.distributed import gather_tokens
 from ecg_hf.models.objectives.masking import SpanFields, draw_spans, masked_mean
 from ecg_hf.models.objectives.teacher import TargetFields, TeacherFields, TeacherObjective, standardise
 
-# The first prototypes are chosen among so many tokens of a process at most.
+# Largest number of tokens of a process among which the first prototypes are chosen.
 MAX_CANDIDATES = 2**16
 
 
@@ -25,17 +25,18 @@ class HuBERTppFields(TeacherFields, TargetFields, SpanFields):
     """Config fields of HuBERT++.
 
     Args:
-        codebook_sizes: Codes of each codebook.
-        prototype_decay: Share of itself that a code keeps in one step.
-        teacher_start_temperature: Divides the teacher's cosines in the first step.
-        teacher_temperature: The same from `temperature_steps` on; it falls as a cosine does.
-        student_start_temperature: Divides the student's scores in the first step.
-        student_temperature: The same from `temperature_steps` on.
-        temperature_steps: Optimizer steps over which both fall.
-        sinkhorn_iterations: How often the teacher's shares are balanced over codes.
-        masked_weight: Weight of the masked tokens' mean loss; the rest, up to 1, is that of the others.
+        codebook_sizes: Number of codes of each codebook.
+        prototype_decay: Fraction of itself that a code keeps in each step.
+        teacher_start_temperature: Divisor of the teacher's cosines in the first step.
+        teacher_temperature: Divisor of the teacher's cosines from `temperature_steps` on, reached along half a cosine.
+        student_start_temperature: Divisor of the student's scores in the first step.
+        student_temperature: Divisor of the student's scores from `temperature_steps` on, reached along half a cosine.
+        temperature_steps: Optimizer steps over which both temperatures change.
+        sinkhorn_iterations: Number of iterations that balance the teacher's soft assignments over codes.
+        masked_weight: Weight of the mean loss of masked tokens; that of the other tokens has the weight
+            1 - `masked_weight`.
         entropy_weight: Weight of the entropy of the student's predictions at temperature 1, averaged over all tokens.
-            It is added to the loss, as in study A, so it favours predictions that are sure.
+            As in study A, the entropy is added to the loss, so it favours confident predictions.
     """
 
     codebook_sizes: list[int] = field(default_factory=lambda: [128, 256])
@@ -50,7 +51,7 @@ class HuBERTppFields(TeacherFields, TargetFields, SpanFields):
     entropy_weight: float | int = 1e-3
 
     def validate_codebooks(self) -> None:
-        """Checks the codebooks and how they move."""
+        """Checks the sizes of the codebooks, their decay and their balancing."""
         if not self.codebook_sizes or min(self.codebook_sizes) < 2:
             raise ValueError(f"codebook_sizes must be one number or more, each at least 2, got {self.codebook_sizes}")
         if not 0 <= self.prototype_decay < 1 or self.sinkhorn_iterations < 1:
@@ -60,7 +61,7 @@ class HuBERTppFields(TeacherFields, TargetFields, SpanFields):
             )
 
     def validate_temperatures(self) -> None:
-        """Checks that every temperature is positive."""
+        """Checks that every temperature is positive and their number of steps not negative."""
         temperatures = (
             self.teacher_start_temperature,
             self.teacher_temperature,
@@ -83,12 +84,12 @@ class HuBERTppFields(TeacherFields, TargetFields, SpanFields):
 
 
 class Prototypes(Codebook):
-    """Codes of unit length that turn slowly to where their members point.
+    """Codes of unit length that turn slowly towards the direction of their members.
 
     Args:
-        num_codes: Codes, C.
-        width: Of a code, D.
-        decay: Share of itself that a code keeps in one step.
+        num_codes: Number of codes C.
+        width: Width of a code, D.
+        decay: Fraction of itself that a code keeps in each step.
 
     Source:
         Study A (arXiv:2605.12241).
@@ -100,36 +101,37 @@ class Prototypes(Codebook):
 
     @staticmethod
     def scale(tokens: Tensor) -> Tensor:
-        """Gives each token (..., D) length 1."""
+        """Scales each token (..., D) to length 1."""
         return functional.normalize(tokens, dim=-1)
 
     @torch.no_grad()
     def update(self, moved: Tensor | None = None) -> None:
-        """Turns every code towards what was collected; forgets it if the step has not `moved` the weights."""
+        """Turns every code towards its pending members, or discards them if the step has not `moved` the weights."""
         total, _ = self.take()
         codes = self.codes.float()
         turned = self.scale(torch.lerp(self.scale(total), codes, self.decay))
-        # A batch that was not finite is skipped by whoever runs the steps, but may have been collected.
+        # The training loop skips a batch that is not finite, but its tokens may have been collected.
         takes = turned.isfinite() if moved is None else turned.isfinite() & moved
         self.codes.copy_(torch.where(takes, turned, codes))
 
 
 def falling(start: float, end: float, progress: Tensor) -> Tensor:
-    """Falls from `start` to `end` along half a cosine, as `progress` goes from 0 to 1."""
+    """Computes a value that goes from `start` to `end` along half a cosine, as `progress` goes from 0 to 1."""
     return end + (start - end) * (1 + torch.cos(math.pi * progress)) / 2
 
 
 class HuBERTpp(TeacherObjective):
-    """Predicts the teacher's soft codes for every token, most of all where it is hidden, for several codebooks.
+    """Predicts the teacher's soft codes of every token, for several codebooks; hidden tokens weigh most by default.
 
-    The teacher's codes are balanced within a batch (over all processes in training), so they depend on its size: two
-    micro-batches are not quite one batch. Unless `target_norm` is "time", tokens that all point one way, as those of a
-    young network do, have nearly equal shares of all codes, and the codes then turn into one another.
+    The soft codes are balanced within a batch (over all processes in training), so they depend on the size of the
+    batch: two micro-batches are not quite one batch. The tokens of a network at the start of training point in nearly
+    the same direction. Unless `target_norm` is "time", such tokens belong almost equally to all codes, which then
+    become more and more alike.
 
     Source:
         Study A (arXiv:2605.12241), section on HuBERT++, in the manner of Darcet et al. 2025 (CAPI, arXiv:2502.08769).
         `mask_fraction=0.063`, `target_norm="token"`, `ema_ramp_steps=0`, `teacher="frozen_random"` and
-        `teacher_dropout=True` are what its published code does; its factor of 10 at `masked_weight=1` is left out.
+        `teacher_dropout=True` describe what its published code does; its factor of 10 at `masked_weight=1` is left out.
     """
 
     fields: ClassVar[type[ObjectiveFields]] = HuBERTppFields
@@ -144,11 +146,11 @@ class HuBERTpp(TeacherObjective):
         self.codebooks = nn.ModuleList(Prototypes(size, width, self.config.prototype_decay) for size in sizes)
         self.register_buffer("num_steps", torch.zeros((), dtype=torch.int64))
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
-        # What `started` is known to hold, so that a step need not read it from the device.
+        # Whether `started` is known to be set, so that a step need not read it from the device.
         self._has_started = False
 
     def initialise(self, backbone: Backbone) -> None:
-        """Counts from zero, with random codes until the first batch of training, except for what was loaded."""
+        """Sets the step count to zero, with random codes until the first training batch; loaded tensors stay."""
         super().initialise(backbone)
         init.zeros_(self.num_steps)
         init.zeros_(self.started)
@@ -165,17 +167,17 @@ class HuBERTpp(TeacherObjective):
         mask = draw_spans(self.config, teacher, training=self.training)
         student = self.encode_masked(backbone, signal, mask)
         scores = self.head(student).float().split(sizes, dim=-1)
-        losses = [self._loss(one, shares, mask) for one, shares in zip(scores, targets, strict=True)]
+        losses = [self._loss(logits, shares, mask) for logits, shares in zip(scores, targets, strict=True)]
         codes = [shares.argmax(dim=-1) for shares in targets]
         metrics = {
-            "accuracy": accuracy([one.argmax(dim=-1) for one in scores], codes, mask),
+            "accuracy": accuracy([logits.argmax(dim=-1) for logits in scores], codes, mask),
             **code_usage(codes, sizes),
             **self.measure(student, teacher, mask),
         }
         return PretrainingOutput(loss=torch.stack(losses).sum(), metrics=metrics)
 
     def _loss(self, scores: Tensor, shares: Tensor, mask: Tensor) -> Tensor:
-        """Weighs the divergence of masked and of other tokens, (B, N, C), and the entropy of all."""
+        """Computes the loss of one codebook from the scores and soft codes of tokens, (B, N, C) each."""
         config = self.config
         temperature = self._temperature(config.student_start_temperature, config.student_temperature)
         # KL(shares || predicted) = sum of shares log shares - shares log predicted
@@ -189,17 +191,17 @@ class HuBERTpp(TeacherObjective):
         return loss
 
     def _temperature(self, start: float, end: float) -> Tensor:
-        """Computes a temperature of this step on the device, where the steps are counted."""
+        """Computes a temperature of the current step on the device, where the step count is kept."""
         progress = (self.num_steps / max(1, self.config.temperature_steps)).clamp(max=1)
         return falling(start, end, progress if self.config.temperature_steps else torch.ones_like(progress))
 
     @torch.no_grad()
     def _share_out(self, teacher: Tensor) -> list[Tensor]:
-        """Gives each of the teacher's tokens a share of each code, (B, N, C), and in training collects these."""
+        """Computes the soft codes of the teacher's tokens, (B, N, C) per codebook; in training, collects the tokens."""
         config = self.config
         temperature = self._temperature(config.teacher_start_temperature, config.teacher_temperature)
-        given = []
-        # Study A's tokens have length 1 and no other norm.
+        targets = []
+        # Study A scales tokens to length 1 without any norm before.
         normed = teacher.float() if config.target_norm == "token" else standardise(teacher, config.target_norm)
         tokens = Prototypes.scale(normed).flatten(0, 1)
         if self.training and not self._has_started:
@@ -210,18 +212,18 @@ class HuBERTpp(TeacherObjective):
                 shares = sinkhorn(similarities, config.sinkhorn_iterations, over_processes=self.training)
                 if self.training:
                     codebook.collect(shares, tokens)
-                given.append(shares.unflatten(0, teacher.shape[:2]))
-        return given
+                targets.append(shares.unflatten(0, teacher.shape[:2]))
+        return targets
 
     def _start(self, tokens: Tensor) -> None:
-        """Chooses the codes among all processes' tokens (N, D) of the first batch; reads from the device, once."""
+        """Chooses the codes among the tokens (N, D) of all processes in the first batch; reads from the device once."""
         self._has_started = bool(self.started)
         if self._has_started:
             return
         candidates = gather_tokens(tokens[:: -(-len(tokens) // MAX_CANDIDATES)])
         if not candidates.isfinite().all():
             return
-        # The same in every process, and whatever their number.
+        # The same in every process, for any number of processes.
         generator = torch.Generator(tokens.device).manual_seed(0)
         for codebook in self.codebooks:
             codebook.codes.copy_(spread_out(candidates, len(codebook.codes), generator))
@@ -230,7 +232,7 @@ class HuBERTpp(TeacherObjective):
 
     @torch.no_grad()
     def after_step(self, backbone: Backbone, moved: Tensor | None = None) -> None:
-        """Moves the teacher, the codes and the temperatures, if the step `moved` the student."""
+        """Moves the teacher, the codes and the temperatures if the step `moved` the student."""
         super().after_step(backbone, moved)
         for codebook in self.codebooks:
             codebook.update(moved)
@@ -238,6 +240,6 @@ class HuBERTpp(TeacherObjective):
 
 
 def accuracy(predicted: list[Tensor], codes: list[Tensor], mask: Tensor) -> Tensor:
-    """Gives the share of masked tokens (B, N) whose code was predicted, averaged over codebooks."""
-    hits = torch.stack([one == other for one, other in zip(predicted, codes, strict=True)])
+    """Computes the fraction of masked tokens (B, N) whose code was predicted, averaged over codebooks."""
+    hits = torch.stack([guess == code for guess, code in zip(predicted, codes, strict=True)])
     return masked_mean(hits.float().mean(dim=0), mask)

@@ -1,4 +1,4 @@
-"""JEPA: from one block of a signal, predict what a teacher makes of others."""
+"""JEPA, which predicts a teacher's tokens in some blocks of a signal from another block."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -20,12 +20,14 @@ class JEPAFields(TeacherFields, TargetFields, PredictorFields):
     """Config fields of JEPA.
 
     Args:
-        num_target_blocks: Blocks to predict in each crop; they may overlap.
-        target_scale: Smallest and largest share of a crop's tokens that a target block takes.
-        context_scale: The same of the context block, from which what the targets cover is taken away.
-        min_block_tokens: Tokens that a block has at least. Study A's 64 of 300 makes every target block as long.
-        context_fallback: Whether a crop of which fewer than `min_block_tokens` tokens of context are left sees so many
-            random tokens instead, which may be those it must predict, as study A does.
+        num_target_blocks: Number of blocks to predict in each crop; they may overlap.
+        target_scale: Smallest and largest fraction of a crop's tokens in a target block.
+        context_scale: Smallest and largest fraction of a crop's tokens in the context block, before the tokens of the
+            targets are removed from it.
+        min_block_tokens: Smallest number of tokens of a block. With study A's 64 of 300 tokens, every target block has
+            64 tokens.
+        context_fallback: Whether a crop with fewer than `min_block_tokens` tokens of context left sees that many random
+            tokens instead, which may include tokens that it must predict, as in study A.
     """
 
     num_target_blocks: int = 4
@@ -35,11 +37,11 @@ class JEPAFields(TeacherFields, TargetFields, PredictorFields):
     context_fallback: bool = False
 
     def validate_jepa(self) -> None:
-        """Checks the ranges."""
+        """Checks the ranges of the fields."""
         for name in ("target_scale", "context_scale"):
             scale = getattr(self, name)
             if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
-                raise ValueError(f"{name} must be two shares that satisfy 0 < low <= high <= 1, got {scale}")
+                raise ValueError(f"{name} must be two fractions that satisfy 0 < low <= high <= 1, got {scale}")
         if self.num_target_blocks < 1 or self.min_block_tokens < 1:
             raise ValueError(
                 "num_target_blocks and min_block_tokens must be at least 1, got "
@@ -48,10 +50,10 @@ class JEPAFields(TeacherFields, TargetFields, PredictorFields):
 
 
 class JEPA(TeacherObjective):
-    """Predicts a teacher's tokens, standardised, inside target blocks from a context that overlaps none of them.
+    """Predicts a teacher's standardised tokens in target blocks from a context that overlaps none of them.
 
-    What is not context is hidden, not dropped, so that any backbone will do. A token that several target blocks cover
-    counts as often.
+    Tokens outside the context are hidden, not dropped, so any backbone will do. A token in several target blocks counts
+    once for each of them.
 
     Source:
         Assran et al. 2023 (arXiv:2301.08243), section 3, whose predictor sees the context alone; in the form of study A
@@ -68,7 +70,7 @@ class JEPA(TeacherObjective):
         """Computes the loss of signals (B, L, T); labels are not used.
 
         Raises:
-            ValueError: If a crop has no more tokens than the smallest block.
+            ValueError: If a crop does not have more than `min_block_tokens` tokens.
         """
         teacher = self.teacher(signal)["last_hidden_state"]
         generator = evaluation_generator(self.training, signal.device)
@@ -85,21 +87,21 @@ def sample_blocks(
     device: torch.device,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Draws target blocks and contexts. A batch shares the sizes of its blocks, not where they start.
+    """Draws target blocks and contexts, whose sizes are the same for all crops and whose starts are not.
 
     Args:
-        num_crops: B.
-        num_tokens: N.
-        fields: Of JEPA.
-        device: Where the masks are made.
-        generator: Where randomness comes from; torch's default generator if None.
+        num_crops: Number of crops B.
+        num_tokens: Number of tokens N.
+        fields: Config fields of JEPA.
+        device: Device of the masks.
+        generator: Generator of the random draws; torch's default generator if None.
 
     Returns:
-        How many target blocks cover a token, and whether it is context, both (B, N). Where the targets leave nothing of
-        a context block (at the default scales only if N < 6), nothing is context.
+        The number of target blocks that cover each token, and whether the token is context, both (B, N). A crop whose
+        targets cover the whole context block (at the default scales only if N < 6) has no context.
 
     Raises:
-        ValueError: If there are no more tokens than the smallest block has.
+        ValueError: If there are not more than `min_block_tokens` tokens.
     """
     least = fields.min_block_tokens
     if num_tokens <= least:
@@ -109,11 +111,11 @@ def sample_blocks(
         )
 
     def blocks(count: int, scale: Scale) -> Tensor:
-        """Draws so many blocks for each crop, (B, count, N)."""
-        share = torch.empty((), device=device).uniform_(float(scale[0]), float(scale[1]), generator=generator)
-        size = (share * num_tokens).long().clamp(least, num_tokens)
+        """Draws `count` blocks for each crop, shape (B, count, N)."""
+        fraction = torch.empty((), device=device).uniform_(float(scale[0]), float(scale[1]), generator=generator)
+        size = (fraction * num_tokens).long().clamp(least, num_tokens)
         drawn = torch.rand(num_crops, count, 1, device=device, generator=generator)
-        # Rounding up to 1 would start one token too late.
+        # If `drawn` rounds up to 1, a block would start one token too late.
         start = torch.minimum((drawn * (num_tokens - size + 1)).long(), num_tokens - size)
         position = torch.arange(num_tokens, device=device)
         return (position >= start) & (position < start + size)

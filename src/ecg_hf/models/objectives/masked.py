@@ -1,4 +1,4 @@
-"""Masked reconstruction: fill in the patches of a signal that were hidden."""
+"""Masked reconstruction, which predicts the samples of hidden patches of a signal."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -12,7 +12,7 @@ from ecg_hf.models.objectives.base import Objective, ObjectiveFields, Pretrainin
 from ecg_hf.models.objectives.health import feature_health
 from ecg_hf.models.objectives.masking import evaluation_generator, masked_mean
 
-EPSILON = 1e-6  # of a patch's variance, in the input's unit squared; that of He et al. 2022
+EPSILON = 1e-6  # added to a patch's variance, in the input's unit squared; that of He et al. 2022
 
 
 @dataclass
@@ -21,9 +21,9 @@ class MaskedFields(ObjectiveFields):
 
     Args:
         mask_patch_size: Samples of a patch, which is hidden in all leads at once.
-        mask_share: Share of the patches that is hidden on average.
-        mask_max_patches: A hidden block has 1 to so many patches; blocks may overlap.
-        normalize_patches: Whether a patch is predicted relative to its own mean and deviation.
+        mask_share: Fraction of the patches that is hidden on average.
+        mask_max_patches: Largest number of patches in a hidden block; blocks have 1 patch at least and may overlap.
+        normalize_patches: Whether a patch is predicted relative to its own mean and standard deviation.
     """
 
     mask_patch_size: int = 32
@@ -43,10 +43,10 @@ class MaskedFields(ObjectiveFields):
 
 
 class Masked(Objective):
-    """Hides patches of the signal behind one learned value per lead and predicts their samples.
+    """Replaces hidden patches of the signal by one learned value per lead and predicts their samples.
 
-    The backbone sees the whole grid, so any backbone will do. One linear map turns each output token into the samples
-    that it covers; the error counts where the signal was hidden.
+    Hidden patches are replaced, not dropped, so any backbone will do. One linear map turns each output token into the
+    samples that it covers; only errors of hidden samples count.
 
     Source:
         Study B (arXiv:2605.17276) does not say which objective it used; this is our reading of what it needs, after
@@ -63,7 +63,7 @@ class Masked(Objective):
         self.decoder = nn.Linear(config.hidden_size, config.num_leads * backbone.stride)
 
     def initialise(self, backbone: Backbone) -> None:
-        """Draws what stands for a hidden sample from N(0, 0.02^2), in the input's unit."""
+        """Draws the values that replace hidden samples from N(0, 0.02^2), in the input's unit."""
         init.normal_(self.mask_values, std=0.02)
 
     def forward(self, backbone: Backbone, signal: Tensor, labels: Tensor | None = None) -> PretrainingOutput:
@@ -90,19 +90,22 @@ class Masked(Objective):
         return patches.repeat_interleave(config.mask_patch_size, dim=1)[:, :num_samples]
 
     def reconstruct(self, tokens: Tensor, num_samples: int) -> Tensor:
-        """Decodes tokens (B, N, D) to a signal (B, L, T)."""
+        """Decodes tokens (B, N, D) to signals (B, L, T) of `num_samples` samples T."""
         samples = self.decoder(tokens).unflatten(2, (self.config.num_leads, -1))
         signal: Tensor = samples.permute(0, 2, 1, 3).flatten(2)
         return signal[..., :num_samples]
 
     def target(self, signal: Tensor) -> Tensor:
-        """Gives what to predict: the signal (B, L, T), each patch relative to its mean and deviation over leads."""
+        """Computes the target of signals (B, L, T), in the same shape.
+
+        With `normalize_patches`, each patch is relative to its mean and standard deviation over leads and samples.
+        """
         if not self.config.normalize_patches:
             return signal.float()
         size, num_samples = self.config.mask_patch_size, signal.shape[-1]
         padding = -num_samples % size
         patches = nn.functional.pad(signal.float(), (0, padding)).unflatten(2, (-1, size))
-        # The last patch may be cut short; what pads it belongs to no statistic.
+        # The last patch may be incomplete; its padding is left out of the statistics.
         inside = nn.functional.pad(torch.ones_like(signal[0, 0]), (0, padding)).float().view(-1, size)
         count = inside.sum(dim=1) * signal.shape[1]
         mean = patches.sum(dim=(1, 3)) / count
@@ -121,17 +124,17 @@ def sample_patch_blocks(
     device: torch.device,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Draws blocks of 1 to `max_patches` patches, each length as likely, that may overlap.
+    """Draws a mask of blocks of 1 to `max_patches` patches; all lengths are equally likely, and blocks may overlap.
 
-    A block may also start before the crop, of which its end is then seen: every patch is hidden equally often.
+    A block may also start before the crop, so that only its end lies inside: every patch is hidden equally often.
 
     Args:
-        num_crops: B.
-        num_patches: Patches of a crop.
-        probability: That a block starts at a patch, see `block_probability`.
-        max_patches: Of the longest block.
-        device: Where the mask is made.
-        generator: Where randomness comes from; torch's default generator if None.
+        num_crops: Number of crops B.
+        num_patches: Number of patches of a crop.
+        probability: Probability that a block starts at a patch, see `block_probability`.
+        max_patches: Number of patches of the longest block.
+        device: Device of the mask.
+        generator: Generator of the random draws; torch's default generator if None.
 
     Returns:
         True where a patch is hidden, shape (B, num_patches).
@@ -145,10 +148,17 @@ def sample_patch_blocks(
 
 
 def block_probability(share: float, max_patches: int) -> float:
-    """Solves for how likely a block must start at a patch so that `share` of the patches are in one at least.
+    """Computes the probability p that a block starts at a patch, given the fraction of patches that blocks cover.
 
-    A patch is free if none of the `max_patches` starts up to it is there and long enough:
-    the product over d of 1 - p (1 - d / max_patches) is 1 - `share`.
+    A patch is free if no block starts at it, or starts d < `max_patches` patches before it and is long enough. The
+    fraction of free patches, the product over d of 1 - p (1 - d / max_patches), must be 1 - `share`; bisection finds p.
+
+    Args:
+        share: Fraction of the patches to cover, in (0, 1).
+        max_patches: Number of patches of the longest block.
+
+    Returns:
+        The probability p.
     """
     low, high = 0.0, 1.0
     for _ in range(60):

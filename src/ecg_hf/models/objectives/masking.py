@@ -1,4 +1,4 @@
-"""Masks over tokens: drawn on the batch's device, all crops at once, from a generator."""
+"""Masks over tokens, drawn for all crops at once on the device of the batch, and means over masked tokens."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +15,8 @@ class SpanFields(ObjectiveFields):
     """Config fields of masks made of spans.
 
     Args:
-        mask_fraction: Share of the tokens of a crop that is masked on average. Study A's nominal 0.065 is divided by
-            the span before it is used, so that its share is 0.063.
+        mask_fraction: Fraction of a crop's tokens that is masked on average. Study A divides its nominal 0.065 by the
+            span before use, so that its actual fraction is 0.063.
         mask_span: Tokens of one span; spans may overlap.
     """
 
@@ -32,15 +32,15 @@ class SpanFields(ObjectiveFields):
 
 
 def evaluation_generator(training: bool, device: torch.device) -> torch.Generator | None:
-    """Gives a generator that starts afresh in evaluation, so that two validation losses can be compared.
+    """Returns a generator with a fixed seed in evaluation, so that two validation losses can be compared.
 
-    In training it gives None: torch's default generator, which whoever runs the steps has seeded.
+    In training it returns None, which stands for torch's default generator, seeded by the training loop.
     """
     return None if training else torch.Generator(device).manual_seed(0)
 
 
 def start_probability(mask_fraction: float, mask_span: int) -> float:
-    """Computes how likely a token must start a span, so that `mask_fraction` of the tokens are in one at least."""
+    """Computes the probability that a token starts a span, for which spans cover `mask_fraction` of the tokens."""
     return float(1 - (1 - mask_fraction) ** (1 / mask_span))
 
 
@@ -55,15 +55,15 @@ def sample_spans(
 ) -> Tensor:
     """Draws a mask of spans that start at independently chosen tokens.
 
-    A span may also start before the crop, of which its end is then seen: every token is masked equally often.
+    A span may also start before the crop, so that only its end lies inside: every token is masked equally often.
 
     Args:
-        num_crops: B.
-        num_tokens: N.
-        probability: That a token starts a span, see `start_probability`.
-        span: Tokens of a span.
-        device: Where the mask is made.
-        generator: Where randomness comes from; torch's default generator if None.
+        num_crops: Number of crops B.
+        num_tokens: Number of tokens N.
+        probability: Probability that a span starts at a token, see `start_probability`.
+        span: Number of tokens of a span.
+        device: Device of the mask.
+        generator: Generator of the random draws; torch's default generator if None.
 
     Returns:
         True where a token is masked, shape (B, N).
@@ -72,13 +72,13 @@ def sample_spans(
         Baevski et al. 2022 (arXiv:2202.03555), section 4.2, which draws a fixed number of starts instead.
     """
     drawn = torch.rand(num_crops, num_tokens + span - 1, device=device, generator=generator)
-    # Token n is masked if any of the `span` starts that reach it was chosen.
+    # Token n is masked if a span starts at any of the `span` positions from which it reaches n.
     reached: Tensor = torch.nn.functional.max_pool1d((drawn < probability).float(), span, stride=1)
     return reached > 0
 
 
 def draw_spans(config: Any, tokens: Tensor, *, training: bool) -> Tensor:
-    """Draws the mask over tokens (B, N, D) that a config with the fields of `SpanFields` asks for, (B, N)."""
+    """Draws a mask (B, N) over tokens (B, N, D) by a config with the fields of `SpanFields`."""
     return sample_spans(
         *tokens.shape[:2],
         probability=start_probability(config.mask_fraction, config.mask_span),
@@ -89,34 +89,47 @@ def draw_spans(config: Any, tokens: Tensor, *, training: bool) -> Tensor:
 
 
 def expand_mask(mask: Tensor, num_embedded: int, reduction: int) -> Tensor:
-    """Stretches a mask over output tokens to one over the embedded tokens that they cover.
+    """Expands a mask over output tokens to the embedded tokens that they cover.
 
     Args:
-        mask: Shape (B, N).
-        num_embedded: Embedded tokens of a crop, of which the last output token may cover fewer than the others.
-        reduction: Embedded tokens per output token, the quotient of a backbone's strides.
+        mask: Mask over output tokens, shape (B, N).
+        num_embedded: Number of embedded tokens of a crop; the last output token may cover fewer than `reduction`.
+        reduction: Number of embedded tokens per output token, the quotient of a backbone's strides.
+
+    Returns:
+        Mask over embedded tokens, shape (B, num_embedded).
     """
     return mask.repeat_interleave(reduction, dim=1)[:, :num_embedded]
 
 
 def replace_tokens(tokens: Tensor, mask: Tensor, mask_token: Tensor, reduction: int = 1) -> Tensor:
-    """Puts a learned token wherever a mask over output tokens hides an embedded token.
+    """Replaces the embedded tokens under a mask over output tokens by a learned token.
 
     Args:
-        tokens: Embedded tokens, shape (B, ceil(N reduction), D).
+        tokens: Embedded tokens, shape (B, M, D), where M is at most N reduction.
         mask: True where an output token is hidden, shape (B, N).
-        mask_token: Shape (D,).
-        reduction: Embedded tokens per output token.
+        mask_token: Learned token, shape (D,).
+        reduction: Number of embedded tokens per output token.
+
+    Returns:
+        Embedded tokens, some of them replaced, shape (B, M, D).
     """
     hidden = expand_mask(mask, tokens.shape[1], reduction)
     return torch.where(hidden[..., None], mask_token.to(tokens.dtype), tokens)
 
 
 def masked_mean(values: Tensor, weights: Tensor) -> Tensor:
-    """Averages values (B, N) with weights (B, N), such as a mask; zero, with a zero gradient, if all weights are.
+    """Computes the weighted mean of values; if all weights are zero, the mean and its gradient are zero.
 
-    In training with several processes the weights of all count: each process' mean is so scaled that their average,
-    which is what their gradients become, is the mean over all tokens of all processes.
+    In training, the weights of all processes count. Data-parallel training averages the gradients of the processes, so
+    each process scales its mean such that the average over processes is the mean over the tokens of all processes.
+
+    Args:
+        values: Values, shape (B, N).
+        weights: Weights, such as a mask, shape (B, N).
+
+    Returns:
+        The mean, a scalar.
     """
     weights = weights.to(values.dtype)
     total = weights.sum()

@@ -1,4 +1,4 @@
-"""What turns a student's tokens into predictions of its teacher's."""
+"""The predictors, which map a student's tokens to predictions about its teacher's tokens, and their loss."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ class PredictorFields(ObjectiveFields):
     Args:
         predictor: "s4" (one bidirectional S4 layer, then a linear map, as study A does) or "linear".
         predictor_state_size: Size of the real state of a channel of "s4"; even.
-        predictor_dropout: Probability that a unit is dropped, twice in "s4".
+        predictor_dropout: Probability of dropping a unit, applied twice in "s4"; "linear" has no dropout.
     """
 
     predictor: str = "s4"
@@ -24,7 +24,7 @@ class PredictorFields(ObjectiveFields):
     predictor_dropout: float | int = 0.2
 
     def validate_predictor(self) -> None:
-        """Checks the choice and the ranges."""
+        """Checks the kind of the predictor and the ranges of its fields."""
         if self.predictor not in PREDICTORS:
             raise ValueError(f"predictor must be one of {sorted(PREDICTORS)}, got {self.predictor!r}")
         if self.predictor_state_size < 2 or self.predictor_state_size % 2:
@@ -36,13 +36,13 @@ class PredictorFields(ObjectiveFields):
 class S4Predictor(nn.Module):
     """One bidirectional S4 layer with the norm after the sum, then a linear map.
 
-    Unlike in the backbone, dropout drops single units.
+    Unlike in the S4 backbone, dropout drops single units, not whole channels.
 
     Args:
-        width: Of the student's tokens, D.
-        num_outputs: Of a prediction.
-        state_size: Size of the real state of a channel.
-        dropout: Probability that a unit is dropped.
+        width: Width of the student's tokens, D.
+        num_outputs: Width of a prediction.
+        state_size: Size of the real state of a channel; even.
+        dropout: Probability of dropping a unit.
 
     Source:
         Study A (arXiv:2605.12241): 855,040 parameters at width 512 and state 64.
@@ -65,7 +65,14 @@ class S4Predictor(nn.Module):
 
 
 class LinearPredictor(nn.Linear):
-    """One linear map, token by token; takes the arguments of `S4Predictor`."""
+    """One linear map, applied to each token.
+
+    Args:
+        width: Width of the student's tokens, D.
+        num_outputs: Width of a prediction.
+        state_size: Unused; kept for the signature of `S4Predictor`.
+        dropout: Unused; kept for the signature of `S4Predictor`.
+    """
 
     def __init__(self, width: int, num_outputs: int, state_size: int, dropout: float):
         super().__init__(width, num_outputs)
@@ -75,12 +82,20 @@ PREDICTORS: dict[str, type[S4Predictor] | type[LinearPredictor]] = {"s4": S4Pred
 
 
 def make_predictor(config: Any, num_outputs: int) -> S4Predictor | LinearPredictor:
-    """Builds the predictor that a config with the fields of `PredictorFields` names, from its D to `num_outputs`."""
+    """Builds the predictor of a config.
+
+    Args:
+        config: Config with the fields of `PredictorFields`.
+        num_outputs: Width of a prediction.
+
+    Returns:
+        The predictor, a module from tokens (B, N, D) to predictions (B, N, num_outputs).
+    """
     kind = PREDICTORS[config.predictor]
     return kind(config.hidden_size, num_outputs, config.predictor_state_size, float(config.predictor_dropout))
 
 
 def prediction_losses(predictions: Tensor, targets: Tensor) -> Tensor:
-    """Computes the smooth-L1 loss (beta 1) of predictions (B, N, D), averaged over features, to (B, N) in float32."""
+    """Computes the smooth-L1 loss (beta 1) of predictions (B, N, D), averaged over features, (B, N) in float32."""
     losses = nn.functional.smooth_l1_loss(predictions.float(), targets.float(), reduction="none")
     return losses.mean(dim=-1)

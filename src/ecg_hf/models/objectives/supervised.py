@@ -1,4 +1,4 @@
-"""Supervised learning: predict the labels, as the baseline that every self-supervised objective must beat."""
+"""Supervised pretraining on labels, the baseline that every self-supervised objective must beat."""
 
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ from ecg_hf.models.objectives.health import feature_health
 
 
 class Supervised(Objective):
-    """A readout (`config.head`) on the tokens, trained with binary cross-entropy over the known labels.
+    """Predicts the labels by a head (`config.head`) on the tokens, with binary cross-entropy over the known labels.
 
     Source:
         Study B (arXiv:2605.17276), supervised pretraining; study A, models trained from scratch.

@@ -1,4 +1,4 @@
-"""What limits a cell where it is largest: parameters or records."""
+"""The bottleneck of a cell: whether parameters or records limit its loss."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ _STEP = 1e-4
 
 @dataclass(frozen=True)
 class Bottleneck:
-    """How the loss would answer to more of each, at one place.
+    """The response of the loss to more parameters and to more records, at one point.
 
     Args:
-        at: Inputs by letter.
-        elasticity_n: -d ln L / d ln N: percent of loss lost per percent of parameters.
-        elasticity_d: -d ln L / d ln D.
-        share_d: Of the reducible loss, the part that more records would remove.
-        limit: "data" if the interval of the share lies above 0.8, "model" if below 0.2, else "neither".
+        at: Inputs of the point, by letter.
+        elasticity_n: Elasticity -d ln L / d ln N, the percentage by which the loss falls per percent more parameters.
+        elasticity_d: Elasticity -d ln L / d ln D, the same for records.
+        share_d: Part of the reducible loss that more records would remove, between 0 and 1.
+        limit: "data" if the interval of `share_d` lies above 0.8, "model" if it lies below 0.2, else "neither".
     """
 
     at: Mapping[str, float]
@@ -38,14 +38,17 @@ class Bottleneck:
 
 
 def bottleneck(boot: Boot, at: Mapping[str, float] | None = None) -> Bottleneck:
-    """Diagnoses what limits the loss; "data-bottlenecked" is a measurement here and not an adjective.
+    """Measures whether parameters or records limit the loss.
 
     Args:
-        boot: Of a law of N and D.
-        at: Inputs by letter; None takes the largest of each.
+        boot: Bootstrap of a law of N and D.
+        at: Inputs of the point to measure at, by letter; None takes the largest of each input.
+
+    Returns:
+        The elasticities, with intervals, and the verdict.
 
     Raises:
-        ValueError: If the law is not one of N and D.
+        ValueError: If the law is not a law of N and D.
     """
     fit = boot.fit
     if not isinstance(fit.law, PowerLaws | Kaplan) or fit.points.letters[:2] != ("N", "D"):
@@ -60,7 +63,7 @@ def bottleneck(boot: Boot, at: Mapping[str, float] | None = None) -> Bottleneck:
         upper, lower = fit.law.evaluate(theta, sides)[0].T
         slopes.append((lower - upper) / (2 * _STEP))
     exponents = [_exponent(fit.law, theta, number) for number in (0, 1)]
-    # each elasticity is its exponent times its term over the loss, so this is the share of the terms
+    # an elasticity is exponent times term over loss, so these quotients are proportional to the terms
     parts = [slope / exponent for slope, exponent in zip(slopes, exponents, strict=True)]
     share = parts[1] / (parts[0] + parts[1])
     kinds = ("elasticity of N", "elasticity of D", "share of D in the reducible loss")

@@ -1,4 +1,4 @@
-"""Where the law of one cell crosses that of another."""
+"""The crossover of two cells, the input at which the laws of both predict the same loss."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,21 +16,21 @@ REACH = 10.0
 
 @dataclass(frozen=True)
 class Crossover:
-    """The input beyond which the other cell has the lower loss.
+    """A crossover: the value of an input beyond which another cell has the lower loss.
 
     Args:
         axis: Letter of the input.
-        at: The other inputs by letter.
-        value: The largest crossing within ten times the data; NaN if there is none.
-        low: Lower end of the interval over the replicates that do not cross the other way; 0 if some of them begin
-            beyond their crossing.
-        high: Upper end; infinite if some do not cross within the range.
-        inside: Whether it lies among the sizes that both cells were trained at.
-        beyond: Name of the cell with the lower loss beyond it; without a crossing, everywhere.
-        share_crossing: Of the replicates, those that cross the way the fits do; where the fits do not cross, those in
-            which the other cell overtakes. NaN without replicates.
-        share_opposite: Of the replicates, those that cross the other way, which speak against the claim.
-        num_crossings: Of the fits.
+        at: Values of the remaining inputs, by letter.
+        value: Input at the last crossing within ten times the data; NaN if there is no crossing.
+        low: Lower end of the interval, over the replicates that do not cross the opposite way; 0 if the end lies below
+            the range that is searched.
+        high: Upper end of the interval; infinite if the end lies above the range that is searched.
+        inside: Whether the crossing lies within the range that both cells were trained in.
+        beyond: Name of the cell with the lower loss beyond the crossing, or everywhere if there is no crossing.
+        share_crossing: Fraction of the replicates that cross the way the fits do. If the fits do not cross, the
+            fraction in which the cell with the higher loss overtakes. NaN without replicates.
+        share_opposite: Fraction of the replicates that cross the opposite way, which contradict the claim.
+        num_crossings: Number of crossings of the two fits.
     """
 
     axis: str
@@ -47,7 +47,7 @@ class Crossover:
     def __str__(self) -> str:
         share = ""
         if not np.isnan(self.share_crossing):
-            claim = "the other overtakes it in {}" if np.isnan(self.value) else "{} cross this way"
+            claim = "the other cell overtakes in {}" if np.isnan(self.value) else "{} cross this way"
             share = claim.format(f"{100 * self.share_crossing:.0f} % of replicates")
             share += f", {100 * self.share_opposite:.0f} % the other way"
         if np.isnan(self.value):
@@ -65,16 +65,30 @@ class Crossover:
 
 
 def crossover(a: Source, b: Source, axis: str = "N", at: Mapping[str, float] | None = None) -> Crossover:
-    """Finds where two laws of one evaluation give the same loss, up to ten times beyond the data on either side.
+    """Finds the input at which two laws of the same evaluation predict the same loss.
+
+    The search reaches from a tenth of the smallest to ten times the largest input of the data.
 
     Args:
-        a: A fit, or a bootstrap for an interval.
-        b: As `a`.
+        a: Fit of the first cell, or its bootstrap for an interval.
+        b: Fit of the second cell, or its bootstrap.
         axis: Letter of the input.
-        at: The other inputs by letter; None takes the largest that both cells have.
+        at: Values of the remaining inputs, by letter; None takes the largest that both cells have.
+
+    Returns:
+        The crossover, which has the value NaN if the laws do not cross.
 
     Raises:
         ValueError: If the fits cannot be compared or have no such input.
+
+    Example:
+        >>> import numpy as np
+        >>> from ecg_hf.scaling import crossover, fit
+        >>> n = np.geomspace(2e4, 2e7, 8)
+        >>> resnet = fit({"N": n, "loss": 2 * n**-0.20}, form="pow")
+        >>> transformer = fit({"N": n, "loss": 8 * n**-0.30}, form="pow")
+        >>> print(crossover(resnet, transformer))
+        crossover on N: 1.05e+06, inside the data; beyond it b has the lower loss
     """
     first, second = (source.fit if isinstance(source, Boot) else source for source in (a, b))
     fits = (first, second)
@@ -97,7 +111,7 @@ def crossover(a: Source, b: Source, axis: str = "N", at: Mapping[str, float] | N
     beyond = [fit.points.cell or name for fit, name in zip(fits, "ab", strict=True)][int(ends[0])]
     low = high = share = opposite = np.nan
     if num > 1:
-        # the cell that is better beyond a crossing of the claimed direction
+        # whether the second cell is the better one beyond a crossing in the claimed direction
         claimed = bool(ends[0]) if counts[0] else not ends[0]
         low, high, share, opposite = _of_replicates(crossings[1:], counts[1:] > 0, ends[1:] == claimed)
     inside = max(each.min() for each in data) <= value <= min(each.max() for each in data)
@@ -107,9 +121,18 @@ def crossover(a: Source, b: Source, axis: str = "N", at: Mapping[str, float] | N
 def _of_replicates(
     places: Values, crosses: NDArray[np.bool_], claimed: NDArray[np.bool_]
 ) -> tuple[float, float, float, float]:
-    """Gives the ends of the interval and the shares of replicates that cross the claimed way and the other way.
+    """Computes the interval of the crossing from the replicates.
 
-    One that does not cross is censored: its crossing lies beyond the range, or below it if it ends as claimed.
+    A replicate that does not cross is censored: its crossing lies below the range if its end of the range is as
+    claimed, and above the range if not.
+
+    Args:
+        places: Logarithm of the input at the crossing of each replicate, shape (B,).
+        crosses: Whether each replicate crosses, shape (B,).
+        claimed: Whether the claimed cell is the better one at the upper end of the range, shape (B,).
+
+    Returns:
+        The ends of the interval, and the fractions of replicates that cross the claimed and the opposite way.
     """
     opposite = crosses & ~claimed
     share, against = float(np.mean(crosses & claimed)), float(np.mean(opposite))
@@ -121,7 +144,7 @@ def _of_replicates(
 
 
 def _last_crossing(difference: Values, x: Values) -> tuple[Values, Values]:
-    """Gives the last zero of each row on a grid, NaN without one, and how many there are."""
+    """Finds the last zero of each row on a grid, NaN if there is none, and counts the zeros."""
     changes = np.sign(difference[:, 1:]) * np.sign(difference[:, :-1]) < 0
     counts = changes.sum(axis=1)
     last = changes.shape[1] - 1 - np.argmax(changes[:, ::-1], axis=1)

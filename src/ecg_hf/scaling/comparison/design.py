@@ -1,4 +1,4 @@
-"""Which runs to train: thirty per cell, wide in both directions, for a budget of compute."""
+"""The design of a study: the runs of a cell to train, spread over N and D, for a budget of compute."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,8 @@ import numpy as np
 
 from ecg_hf.scaling.table.row import PASSES
 
-# N and GFLOP of one forward pass of 12 leads x 4096 samples, encoder only: our grid, not the study's.
+# Name, N and GFLOP of a forward pass on 12 leads x 4096 samples, without head. This grid is ours, not that of
+# arXiv:2605.17276.
 FAMILIES: dict[str, tuple[tuple[str, float, float], ...]] = {
     "resnet": (
         ("20k", 21.7e3, 0.020), ("63k", 60.5e3, 0.043), ("200k", 202e3, 0.132), ("632k", 632e3, 0.389),
@@ -30,11 +31,11 @@ class PlannedRun:
     """A run to train.
 
     Args:
-        size: Name of the size.
-        n_params: N.
-        n_unique: D.
-        level: How often the records were halved.
-        flops: Of its training.
+        size: Name of the model size.
+        n_params: Number of parameters, N.
+        n_unique: Number of different training records, D.
+        level: Number of times the records were halved.
+        flops: Cost of training the run, in FLOP.
     """
 
     size: str
@@ -46,13 +47,13 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs of one cell.
+    """A plan: the runs of one cell.
 
     Args:
-        family: Whose sizes they are.
-        runs: The cheapest first.
-        flops: Of all of them.
-        dropped: Sizes that the budget does not pay for, smallest first.
+        family: Family of backbones.
+        runs: Runs to train, the cheapest first.
+        flops: Cost of all runs together, in FLOP.
+        dropped: Names of the sizes that the budget does not pay for, the smallest first.
     """
 
     family: str
@@ -78,21 +79,30 @@ def plan(
     sizes: Sequence[tuple[str, float, float]] | None = None,
     num_levels: int = NUM_LEVELS,
 ) -> Plan:
-    """Chooses the runs of a cell: every size at all records, every amount at three sizes, and three corners.
+    """Chooses the runs of a cell: every size on all records, every amount of data at three sizes, and three corners.
 
-    With nine sizes and seven amounts these are 30 runs. An "L" (all sizes at all records, all amounts at one size)
-    costs as much and says far less of the exponents. Sizes too large for the budget are left out from the top.
+    Nine sizes and seven amounts of data make 30 runs. An "L" (all sizes on all records, all amounts at one size) costs
+    three quarters as much but determines the exponents far less well. If the budget is too small, the largest sizes
+    are dropped.
 
     Args:
-        budget_flops: For the cell.
-        family: A key of `FAMILIES`, or any name if `sizes` are given.
-        num_records: All records there are.
-        epochs: Passes over the records of each run.
-        sizes: Name, N and FLOP of a forward pass of each, rising; None takes those of the family.
-        num_levels: Amounts of data, each half of the one before.
+        budget_flops: Budget of the cell, in FLOP.
+        family: Family of backbones, a key of `FAMILIES`; any name if `sizes` are given.
+        num_records: Number of all training records.
+        epochs: Passes of each run over its records.
+        sizes: Name, N and FLOP of a forward pass of each size, rising in N; None takes those of the family.
+        num_levels: Number of amounts of data, each half of the one before.
+
+    Returns:
+        The plan.
 
     Raises:
         ValueError: If the family is unknown, there are fewer than four sizes, or the budget does not pay for four.
+
+    Example:
+        >>> from ecg_hf.scaling import plan
+        >>> print(plan(1e18, "resnet"))
+        resnet: 28 runs of 7 sizes and 7 amounts of data, 5.91e+17 FLOP; not affordable: 63m, 200m
     """
     if sizes is None:
         if family not in FAMILIES:
@@ -101,7 +111,7 @@ def plan(
     if len(sizes) < FEWEST_SIZES:
         raise ValueError(
             f"a law of N needs {FEWEST_SIZES} sizes, got {len(sizes)} ({', '.join(name for name, _, _ in sizes)}); "
-            "give more, or name the runs themselves"
+            "give more sizes, or list the runs yourself"
         )
     for num in range(len(sizes), FEWEST_SIZES - 1, -1):
         runs = []
@@ -120,7 +130,7 @@ def plan(
 
 
 def _places(num_sizes: int, num_levels: int) -> set[tuple[int, int]]:
-    """Numbers of size and level of every run."""
+    """Returns the position of the size and the level of every run."""
     last, lowest = num_sizes - 1, num_levels - 1
     inner = np.unique(np.round(np.array([1, 4, 7]) / 8 * last).astype(int))
     found = {(size, 0) for size in range(num_sizes)} | {

@@ -1,4 +1,4 @@
-"""Which size and how many records a budget of compute should buy."""
+"""The compute frontier: the model size and the number of records of least loss for each budget."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,23 +17,23 @@ from ecg_hf.scaling.table.row import PASSES
 REACH = 10.0
 _NUM_GRID = 2001
 _ROUNDING = 1e-9
-_NEARLY_ALL = 0.98  # the search has steps of a percent in N
+_NEARLY_ALL = 0.98  # D counts as capped from here on, because the search has steps of about one percent in N
 
 
 @dataclass(frozen=True, eq=False)
 class Frontier:
-    """The best size and number of records at each budget.
+    """The best model size and number of records for each budget.
 
     Args:
-        budgets: In FLOP of training, shape (m,).
-        size: N, shape (m,).
-        data: D, shape (m,).
-        loss: Predicted, shape (m,).
-        size_low: Lower ends of intervals of N, shape (m,); NaN without replicates.
-        size_high: Upper ends.
+        budgets: Budgets of training, in FLOP, shape (m,).
+        size: Best number of parameters, N, shape (m,).
+        data: Best number of different records, D, shape (m,).
+        loss: Predicted losses, shape (m,).
+        size_low: Lower ends of the intervals of N, shape (m,); NaN without replicates.
+        size_high: Upper ends of the intervals of N, shape (m,); NaN without replicates.
         extrapolated: Whether N or D lies outside the data, shape (m,).
-        capped: Whether the records there are limit D, shape (m,).
-        epochs: How often each of the D records is seen, shape (m,).
+        capped: Whether the number of existing records limits D, shape (m,).
+        epochs: Passes over the D records, shape (m,).
     """
 
     budgets: Values
@@ -60,22 +60,25 @@ def frontier(
     """Finds the N and D of least predicted loss that each budget pays for.
 
     Args:
-        source: A fit of a law of N and D, or a bootstrap for intervals.
-        cost: c of C = c N D per epoch (6 for text, wrong for an ECG of many positions), or the measured cost of a
-            forward pass, three of which make a step: C = 3 F(N) epochs D.
-        budgets: In FLOP.
-        epochs: How often each record is seen.
-        examples: Records seen with repetitions, where that is the same for every run whatever its D, in place of
-            `epochs`. Records then cost nothing, so all are used and a budget buys the size that it pays for.
-        max_data: Records there are; what a budget could pay beyond them buys a larger model.
-        extrapolate: Whether to go further than ten times beyond the data.
+        source: Fit of a law of N and D, or its bootstrap for intervals.
+        cost: Cost of training. A number is c in C = c N D per epoch: 6 for text, which is wrong for an ECG of many
+            tokens. A `FlopsModel` is the measured cost F(N) of a forward pass: C = 3 F(N) epochs D.
+        budgets: Budgets of training, in FLOP.
+        epochs: Passes over the records.
+        examples: Number of records seen in training, repetitions included, if it is the same for every D; replaces
+            `epochs`. More records then cost nothing: all are used, and the budget determines the size.
+        max_data: Number of existing records; a budget that could pay for more buys a larger model instead.
+        extrapolate: Whether N or D may lie more than ten times beyond the data.
+
+    Returns:
+        The frontier.
 
     Raises:
-        ValueError: If the law is not one of N and D, a budget leads too far beyond the data, or records cost nothing
-            and have no limit.
+        ValueError: If the law is not a law of N and D, a budget leads too far beyond the data, or more records cost
+            nothing and `max_data` is infinite.
 
     Source:
-        Hoffmann et al. 2022 (arXiv:2203.15556), eq. 4, for C = c N D without a limit of records; else by search.
+        Hoffmann et al. 2022 (arXiv:2203.15556), eq. 4, for C = c N D without a limit on D; otherwise a search.
     """
     fit = source.fit if isinstance(source, Boot) else source
     if fit.points.letters != ("N", "D"):
@@ -115,9 +118,9 @@ def _check_reach(fit: Fit, spent: Values, sizes: Values, data: Values, extrapola
 
 
 def _affordable(cost: float | FlopsModel, per_example: Values, max_data: float) -> Values:
-    """Gives the size whose step on one record costs as much as is left for it."""
+    """Computes the sizes, shape (m,), whose training on one record costs the budget per record."""
     if np.isinf(max_data):
-        raise ValueError("records cost nothing where every run sees as many examples; say in max_data how many exist")
+        raise ValueError("records cost nothing if every run sees the same number; say in max_data how many exist")
     if not isinstance(cost, FlopsModel):
         return np.asarray(per_example / cost)
     if (np.diff(cost.flops) <= 0).any():
@@ -130,7 +133,7 @@ def _per_record(cost: float | FlopsModel, sizes: Values) -> Values:
 
 
 def _closed_form(source: Source, theta: Values, product: Values) -> Values:
-    """N = G (C/c)^(beta/(alpha+beta)), G = (alpha A/(beta B))^(1/(alpha+beta)); shape (R, m)."""
+    """Computes N = G (C/c)^(beta/(alpha+beta)), G = (alpha A/(beta B))^(1/(alpha+beta)), shape (R, m)."""
     fit = source.fit if isinstance(source, Boot) else source
     params = fit.law.decode(theta, fit.frame)
     alpha, beta = (params.get(name, params["alpha"])[:, None] for name in ("alpha", "beta"))
@@ -141,7 +144,7 @@ def _closed_form(source: Source, theta: Values, product: Values) -> Values:
 def _search(
     source: Source, theta: Values, cost: float | FlopsModel, budgets: Values, epochs: float, max_data: float
 ) -> Values:
-    """Tries sizes a thousandfold beyond the data; shape (R, m)."""
+    """Finds N on a grid that reaches a thousand times beyond the data on either side, shape (R, m)."""
     fit = source.fit if isinstance(source, Boot) else source
     sizes = np.geomspace(fit.points.inputs[0].min() / 1e3, fit.points.inputs[0].max() * 1e3, _NUM_GRID)
     rows = []

@@ -1,4 +1,4 @@
-"""Two cells under one law that differ by a factor in how much they make of an input: one number for an efficiency."""
+"""The joint multiplier: two cells under one law, in which one cell needs a constant factor more of an input."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ _NUM_STARTS = 12
 
 @dataclass(frozen=True)
 class JointMultiplier:
-    """A constant factor between two cells, and whether the data allow it to be one.
+    """A constant factor between two cells, and the test whether one factor is enough.
 
     Args:
-        estimate: The factor by which the second cell needs more.
+        estimate: Factor by which the second cell needs more of the input than the first.
         shared: Parameters that both cells have in common, by letter.
-        p_value: Of the test that the cells differ by no more than the factor; small refuses it.
-        delta_aicc: AICc of the joint law less that of two free laws; negative favours the joint law.
+        p_value: P-value of the test that the cells differ by this factor only; a small value rejects one factor.
+        delta_aicc: AICc of the joint law minus that of two free laws; a negative value favours the joint law.
     """
 
     estimate: Estimate
@@ -37,7 +37,7 @@ class JointMultiplier:
 
     @property
     def rejected(self) -> bool:
-        """Whether the data refuse one factor; then only the iso-loss curve says what holds where."""
+        """Whether the data reject one factor; the factor then depends on the loss, and `iso_loss` shows how."""
         return self.p_value < _SIGNIFICANCE
 
     def __str__(self) -> str:
@@ -46,7 +46,7 @@ class JointMultiplier:
 
 
 class _Joint(Law):
-    """Two copies of a law, some of whose parameters are one; points carry the number of their copy as last input."""
+    """Two copies of a law that share some of their parameters; the last input of a point is the number of its copy."""
 
     name = "joint"
     formula = ""
@@ -61,7 +61,7 @@ class _Joint(Law):
         ]
 
     def evaluate(self, theta: Values, x: Values) -> tuple[Values, Values]:
-        """Gives the logarithm of the loss, shape (R, n), and its gradient by theta, shape (R, P, n)."""
+        """Returns the logarithm of the loss, shape (R, n), and its gradient with respect to theta, shape (R, P, n)."""
         value = np.empty((len(theta), x.shape[1]))
         gradient = np.zeros((len(theta), theta.shape[1], x.shape[1]))
         for copy, places in enumerate(self.places):
@@ -71,35 +71,54 @@ class _Joint(Law):
         return value, gradient
 
     def offsets(self, params: object, frame: Frame) -> dict[str, Values]:
-        """Has no parameters of its own."""
+        """Returns no offsets; this law is evaluated in working coordinates only."""
         return {}
 
     def bounds(self, x: Values, frame: Frame) -> tuple[Values, Values]:
-        """Gives the bounds of the law for both copies."""
+        """Returns the lower and the upper bounds of theta, those of the law for each copy, shape (P,) each."""
         low, high = np.empty(len(self.parameters)), np.empty(len(self.parameters))
         for places in self.places:
             low[places], high[places] = self.law.bounds(x[:-1], frame)
         return low, high
 
     def starts(self, x: Values, target: Values, weights: Values, frame: Frame) -> Values:
-        """Has none of its own: it starts from the two fits."""
+        """Returns no starting points; the two single fits provide them."""
         return np.empty((0, len(self.parameters)))
 
 
 def joint_multiplier(
     a: Boot, b: Boot, axis: str = "N", *, share: Sequence[str] | None = None, num_replicates: int | None = None
 ) -> JointMultiplier:
-    """Fits both cells at once as if b had rho times fewer of an input: A (N / rho)^-alpha, with E and alpha in common.
+    """Fits one law to two cells, in which the second cell needs a factor rho more of an input for the same loss.
+
+    N parameters of b count as N / rho parameters of a: the term of b is A (N / rho)^-alpha, with the A, the alpha and
+    the E of a.
 
     Args:
-        a: Bootstrap of the first cell, whose resamples are used again.
-        b: Of the second, by the same form to the same evaluation.
+        a: Bootstrap of the first cell; its resamples are used again.
+        b: Bootstrap of the second cell, with the same form and evaluation.
         axis: Letter of the input.
-        share: Letters in common; None is E and the exponent of the axis. The amplitude of the axis cannot be shared.
-        num_replicates: How many resamples to use; None is all.
+        share: Letters of the parameters in common; None takes E and the exponent of the axis. The amplitude of the axis
+            cannot be shared.
+        num_replicates: Number of resamples to use; None takes all.
+
+    Returns:
+        The factor with its interval, and the test whether one factor is enough.
 
     Raises:
-        ValueError: If the fits cannot be compared, were not resampled by runs, or the form is no sum or norm of terms.
+        ValueError: If the fits cannot be compared, were not resampled by runs ("pairs"), or their form is not a sum or
+            norm of power-law terms.
+
+    Example:
+        >>> import numpy as np
+        >>> from ecg_hf.scaling import bootstrap, fit, joint_multiplier
+        >>> n = np.geomspace(2e4, 2e7, 8)
+        >>> noise = 1 + 0.01 * np.random.default_rng(1).normal(size=(2, 8))
+        >>> resnet = fit({"N": n, "loss": 3 * n**-0.25 * noise[0]}, form="pow")
+        >>> transformer = fit({"N": n, "loss": 3 * (n / 2) ** -0.25 * noise[1]}, form="pow")
+        >>> found = joint_multiplier(bootstrap(resnet, 50), bootstrap(transformer, 50))
+        >>> print(f"{found.estimate.value:.2f} ({found.estimate.low:.2f} to {found.estimate.high:.2f})")
+        1.98 (1.93 to 2.02)
     """
     first, second = a.fit, b.fit
     if {a.method, b.method} != {"pairs"}:
@@ -122,7 +141,7 @@ def joint_multiplier(
     joint = problem.law
     columns = [joint.parameters.index(name) for name in (f"{amplitude}_0", f"{amplitude}_1", exponent)]
     with np.errstate(over="ignore"):
-        # infinite where a replicate has no term of the axis left
+        # infinite in a replicate whose term of the axis vanishes
         rho = [
             np.exp((each[:, columns[1]] - each[:, columns[0]]) / each[:, columns[2]])
             for each in (best[None], replicates)
@@ -175,7 +194,12 @@ def _pose(a: Boot, b: Boot, names: tuple[str, ...]) -> tuple[Problem, Values]:
 def _test(
     problem: Problem, fits: tuple[Fit, Fit], objective: float, theta: Values, delta: float
 ) -> tuple[float, float]:
-    """Compares with two free laws: an F test of the rise of the objective in units of the free laws' noise.
+    """Compares a joint law with two free laws, by an F test of the rise of the objective and by AICc.
+
+    The rise is measured in units of the noise of the free laws.
+
+    Returns:
+        The p-value, and the AICc of the joint law minus that of the free laws.
 
     Source:
         Huber and Ronchetti 2009, section 7.6: tests with a robust objective.

@@ -1,4 +1,4 @@
-"""A multiplier read off the trained grid, without any law."""
+"""The grid multiplier, a factor between two cells that is read off the trained runs without a law."""
 
 from dataclasses import dataclass
 
@@ -10,15 +10,17 @@ from ecg_hf.scaling.fitting.points import Points
 
 @dataclass(frozen=True)
 class GridMultiplier:
-    """Steps on the ladder of trained sizes by which the second cell needs more, for at most the same loss.
+    """The factors by which the second cell needs more of an input than the first, one per run of the second cell.
 
     Args:
         axis: Letter of the input.
-        steps: For every run of the second cell that the first matches between two rungs: its input, the smallest of the
-            first cell that reaches its loss, and their ratio.
-        at_least: Ratios of runs whose loss even the smallest amount of the first cell betters; the truth is larger.
-        at_most: Ratios to the largest amount of the first cell, which does not reach the loss; the truth is smaller.
-        num_unpaired: Runs of the second cell whose other inputs the first was not trained at.
+        steps: For every run whose loss the first cell reaches between its smallest and its largest input: the input of
+            the run, the smallest input of the first cell that reaches the loss, and the ratio of the two.
+        at_least: Ratios to the smallest input of the first cell, which has a lower loss already; the true ratio is
+            larger.
+        at_most: Ratios to the largest input of the first cell, which does not reach the loss; the true ratio is
+            smaller.
+        num_unpaired: Number of runs for which the first cell has no runs with the same remaining inputs.
     """
 
     axis: str
@@ -29,32 +31,35 @@ class GridMultiplier:
 
     @property
     def median(self) -> Estimate:
-        """The median ratio of the steps; one of the ladder, so without interval."""
+        """Median of the ratios of `steps`, without an interval; its resolution is that of the trained grid."""
         value = float(np.median([step[2] for step in self.steps])) if self.steps else np.nan
         note = f"{len(self.steps)} runs matched, resolution of the trained grid{self.bounds}"
         return Estimate(f"grid multiplier of {self.axis}", value, note=note)
 
     @property
     def bounds(self) -> str:
-        """Says what the runs that only bound the ratio say of it; empty without such runs."""
+        """Text on the runs that only bound the ratio or have no partner; empty if there are none."""
         found = ""
         for text, ratios in (("at least", self.at_least), ("at most", self.at_most)):
             if ratios:
                 span = f"{min(ratios):.3g}" + (f" to {max(ratios):.3g}" if max(ratios) > min(ratios) else "")
-                found += f"; {len(ratios)} more say {text} {span}"
+                found += f"; {len(ratios)} more runs give {text} {span}"
         return found + (f"; {self.num_unpaired} have no partner" if self.num_unpaired else "")
 
 
 def grid_multiplier(a: Points, b: Points, axis: str = "D") -> GridMultiplier:
-    """Reads a multiplier off the trained grid without any law, runs with equal other inputs matched.
+    """Reads a multiplier off the trained grid without a law, from runs whose remaining inputs are equal.
 
-    A loss that even the smallest amount of the first cell betters, or that its largest does not reach, only bounds the
-    ratio; such runs are given apart, because in the median they would pull it towards the ends of the ladder.
+    A run only bounds the ratio if even the smallest run of the first cell has a lower loss, or its largest run does not
+    reach the loss. Such runs are returned separately, because they would pull the median towards the ends of the grid.
 
     Args:
         a: Points of the first cell.
-        b: Points of the second, of the same loss.
+        b: Points of the second cell, with the same loss.
         axis: Letter of the input.
+
+    Returns:
+        The ratios and the bounds.
     """
     place = a.letters.index(axis)
     steps: list[tuple[float, float, float]] = []

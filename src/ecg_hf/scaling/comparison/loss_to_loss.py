@@ -1,4 +1,4 @@
-"""One loss as a function of another: shifted power laws between evaluations or cells, and whether one exists."""
+"""Loss-to-loss laws, shifted power laws between the losses of two evaluations or cells, and a test for one curve."""
 
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -23,19 +23,19 @@ _NUM_ORTHOGONAL = 200
 
 @dataclass(frozen=True, eq=False)
 class LossToLoss:
-    """L_y = E_y + K (L_x - E_x)^kappa.
+    """A fitted law L_y = E_y + K (L_x - E_x)^kappa.
 
     Args:
-        method: How it was fitted.
-        params: K, kappa, E_x and E_y.
-        estimates: The same with intervals.
-        x: Losses on the one side, shape (n,).
-        y: On the other.
+        method: Method of the fit.
+        params: Parameters K, kappa, E_x and E_y, by letter.
+        estimates: Parameters with intervals, by letter.
+        x: Losses L_x, shape (n,).
+        y: Losses L_y, shape (n,).
         spread: Standard deviation of the log residuals of L_y - E_y; of L_y for the joint and orthogonal fits.
-        r_squared: Share of the variance of ln L_y that the law explains.
-        flags: What makes the fit less than it seems.
-        profile: Of kappa, for the joint fit.
-        kappas: Replicates of kappa, shape (B,).
+        r_squared: Part of the variance of ln L_y that the law explains.
+        flags: Warnings about the fit.
+        profile: Profile of kappa, for the joint fit.
+        kappas: Values of kappa in the replicates, shape (B,).
     """
 
     method: Method
@@ -50,7 +50,7 @@ class LossToLoss:
     kappas: Values = field(default_factory=lambda: np.zeros(0))
 
     def predict(self, x: ArrayLike) -> Values:
-        """Gives L_y at L_x; NaN at or below E_x."""
+        """Predicts L_y at L_x; NaN below E_x."""
         above = np.asarray(x, dtype=np.float64) - self.params["E_x"]
         with np.errstate(invalid="ignore"):
             return np.asarray(self.params["E_y"] + self.params["K"] * above ** self.params["kappa"])
@@ -64,13 +64,13 @@ class LossToLoss:
 
 @dataclass(frozen=True)
 class Collapse:
-    """Whether losses of all sizes and amounts of data lie on one curve.
+    """The result of the test whether the losses of all sizes and amounts of data lie on one curve.
 
     Args:
-        kappa_n: Exponent along N: that of the second loss over that of the first.
-        kappa_d: Exponent along D.
-        p_value: Of the test that N and D tell nothing of the second loss which the first does not.
-        spread: Standard deviation of log residuals from one curve.
+        kappa_n: Exponent along N, the alpha of the second loss over the alpha of the first.
+        kappa_d: Exponent along D, the beta of the second loss over the beta of the first.
+        p_value: P-value of the test that the second loss depends on N and D only through the first.
+        spread: Standard deviation of the log residuals from one curve.
     """
 
     kappa_n: Estimate
@@ -80,7 +80,7 @@ class Collapse:
 
     @property
     def collapses(self) -> bool:
-        """Whether one curve is not refused, so that one kappa may be quoted."""
+        """Whether one curve is not rejected, so that a single kappa describes the losses."""
         return self.p_value >= _SIGNIFICANCE
 
     def __str__(self) -> str:
@@ -99,22 +99,26 @@ def fit_losses(
     seed: int = 0,
     clusters: ArrayLike | None = None,
 ) -> LossToLoss:
-    """Fits one loss as a shifted power of another, point by point.
+    """Fits one loss as a shifted power law of another, from pairs of losses.
 
     Args:
-        x: Losses on the one side, shape (n,).
-        y: Of the same or the paired runs, shape (n,).
-        method: "two-stage" takes E_x and E_y from laws of each loss and draws a line through what lies above;
-            "joint" seeks all four at once, with noise in y; "orthogonal" with the same relative noise in both.
-        e_x: Constant of the law of x; needed by "two-stage", held by the others if given.
-        e_y: Constant of the law of y.
-        num_replicates: Of the bootstrap over points.
-        seed: Of the bootstrap.
-        clusters: Number of the configuration of each point, whose seeds are drawn together, shape (n,); None for points
-            that are drawn one by one.
+        x: Losses L_x, shape (n,).
+        y: Losses L_y of the same or the paired runs, shape (n,).
+        method: "two-stage" takes E_x and E_y as given and fits a line to the logarithms of L_x - E_x and L_y - E_y;
+            "joint" fits all four parameters at once, with noise in L_y; "orthogonal" does so with the same relative
+            noise in both losses.
+        e_x: Constant E of the law of L_x; required by "two-stage", held fixed by the rest if given.
+        e_y: Constant E of the law of L_y, as `e_x`.
+        num_replicates: Number of replicates of the bootstrap over points; at most 200 for "orthogonal".
+        seed: Seed of the bootstrap.
+        clusters: Number of the configuration of each point, shape (n,), whose points are drawn together; None to draw
+            the points one by one.
+
+    Returns:
+        The law, with intervals.
 
     Raises:
-        ValueError: If losses are not positive, constants are missing or not below every loss, or points are too few.
+        ValueError: If a loss is not positive, a constant is missing or not below every loss, or points are too few.
 
     Source:
         Brandfonbrener et al. 2024 (arXiv:2411.12925), section 3 (two-stage); Boggs, Byrd and Schnabel 1987
@@ -125,9 +129,7 @@ def fit_losses(
     groups = np.arange(len(x)) if clusters is None else np.asarray(clusters)
     if method == "two-stage":
         if e_x is None or e_y is None:
-            raise ValueError(
-                "two-stage needs e_x and e_y, the constants of the two laws; fit those first or use 'joint'"
-            )
+            raise ValueError("two-stage needs e_x and e_y, the constants of the two laws; fit both or use 'joint'")
         counts = _resample(groups, num_replicates, seed)
         return _two_stage(x, y, np.full(len(counts), e_x), np.full(len(counts), e_y), counts)
     if method not in ("joint", "orthogonal"):
@@ -137,7 +139,7 @@ def fit_losses(
         boot = bootstrap(found, num_replicates, seed=seed)
         estimates = {name: boot.estimate(name) for name in found.params}
         kappas = boot.params["kappa"]
-        # a span of losses is no span of sizes, so the warning about decades does not apply
+        # the warning about decades is meant for sizes and amounts of data, not for losses
         flags = tuple(flag for flag in found.flags if "spans" not in flag)
         curve = profile(found, "kappa")
         return LossToLoss(method, found.params, estimates, x, y, found.rmse_log, found.r_squared, flags, curve, kappas)
@@ -145,15 +147,20 @@ def fit_losses(
 
 
 def relate(boot_x: Boot, boot_y: Boot, tolerance: float = _ROUNDING) -> LossToLoss:
-    """Fits in two stages and carries the uncertainty of E_x and E_y along: both laws and the line use one resample.
+    """Fits a two-stage loss-to-loss law whose intervals include the uncertainty of E_x and E_y.
+
+    In each replicate, both laws and the line between them use the same resampled runs.
 
     Args:
-        boot_x: Of the law of the one loss.
-        boot_y: Of the law of the other, over the same runs in the same order with the same seed.
-        tolerance: How far the inputs of paired runs may differ, as a share.
+        boot_x: Bootstrap of the law of L_x.
+        boot_y: Bootstrap of the law of L_y, with the same runs in the same order and the same seed.
+        tolerance: Relative difference allowed between the inputs of paired runs.
+
+    Returns:
+        The law, with intervals.
 
     Raises:
-        ValueError: If the bootstraps are not of the same runs and resamples, or a law has no constant.
+        ValueError: If the bootstraps do not have the same runs and resamples, or a law has no constant.
     """
     first, second = boot_x.fit, boot_y.fit
     alike = np.array_equal(first.points.clusters, second.points.clusters)
@@ -172,16 +179,19 @@ def relate(boot_x: Boot, boot_y: Boot, tolerance: float = _ROUNDING) -> LossToLo
 def collapse_test(boot_x: Boot, boot_y: Boot, tolerance: float = _ROUNDING) -> Collapse:
     """Tests whether L_y depends on N and D only through L_x.
 
-    The logarithm of L_y - E_y is regressed on that of L_x - E_x, without and with ln N and ln D; an F test compares.
-    A single curve exists only if the exponents of both losses have one ratio along N and along D.
+    An F test compares two regressions of ln(L_y - E_y): on ln(L_x - E_x) alone, and on ln N and ln D in addition. A
+    single curve exists only if the ratio of the exponents of both losses is the same along N and along D.
 
     Args:
-        boot_x: Of a law of N and D of the one loss.
-        boot_y: Of the other, over the same runs.
-        tolerance: How far the inputs of paired runs may differ, as a share.
+        boot_x: Bootstrap of a law of N and D for L_x.
+        boot_y: Bootstrap of a law of N and D for L_y, over the same runs.
+        tolerance: Relative difference allowed between the inputs of paired runs.
+
+    Returns:
+        The test, and the exponents along N and along D.
 
     Raises:
-        ValueError: If a law is not one of N and D, or the runs differ.
+        ValueError: If a law is not a law of N and D with a constant, or the runs differ.
     """
     first, second = boot_x.fit, boot_y.fit
     for each in (first, second):
@@ -234,7 +244,7 @@ def _resample(groups: NDArray[np.generic], num_replicates: int, seed: int) -> ND
 
 
 def _constant_flags(letter: str, law: Fit) -> list[str]:
-    """Says of the constant that a first stage gives what its own law says of it."""
+    """Returns warnings about a constant E that the first stage takes from its own law."""
     value = f"{letter} = {law.params['E']:.4g}"
     found = [f"at bound: {value} in its own law"] if "E" in law.at_bound else []
     found += [f"unidentified: {value} is not determined by its own law"] if "E" in law.unidentified else []
@@ -242,7 +252,7 @@ def _constant_flags(letter: str, law: Fit) -> list[str]:
 
 
 def _two_stage(x: Values, y: Values, e_x: Values, e_y: Values, counts: NDArray[np.generic]) -> LossToLoss:
-    """Draws one line per row of counts, the first of which is the data as they are."""
+    """Fits one line per row of counts; the first row is the original data and the rest are replicates."""
     if len(e_x) < len(counts):
         e_x, e_y = (np.append(each[:1], each) for each in (e_x, e_y))
     if np.ptp(x) == 0:
@@ -252,7 +262,7 @@ def _two_stage(x: Values, y: Values, e_x: Values, e_y: Values, counts: NDArray[n
     weights = counts / counts.sum(axis=1, keepdims=True)
     u0, v0 = u - np.sum(weights * u, axis=1, keepdims=True), v - np.sum(weights * v, axis=1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
-        # undefined in a replicate that drew one run only
+        # undefined in a replicate that drew a single run
         kappa = np.sum(weights * u0 * v0, axis=1) / np.sum(weights * u0**2, axis=1)
     level = np.exp(np.sum(weights * v, axis=1) - kappa * np.sum(weights * u, axis=1))
     residuals = v0[0] - kappa[0] * u0[0]

@@ -1,4 +1,4 @@
-"""How many times more one cell needs than another for the same loss: a curve, never a bare "efficiency"."""
+"""Multipliers, the factors by which one cell needs more parameters, data or compute than another for the same loss."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,25 +13,25 @@ from ecg_hf.scaling.laws.base import Values
 Source = Fit | Boot
 
 _NUM_LEVELS = 25
-_REACH = np.log(1e6)  # how far beyond the data an input is sought, as a logarithm
+_REACH = np.log(1e6)  # distance from the data up to which an input is searched, as a logarithm
 _NUM_BISECTIONS = 55
 
 
 @dataclass(frozen=True, eq=False)
 class IsoLoss:
-    """Inputs at which two laws give the same loss, over the losses that both cells reached.
+    """The ratio of the inputs at which two laws predict the same loss, as a curve over the loss.
 
     Args:
         kind: Name of the quantity.
         axis: Letter of the input.
-        at: The other inputs, by letter.
-        names: Of the two cells.
+        at: Values of the remaining inputs, by letter.
+        names: Names of the two cells.
         levels: Losses, falling, shape (m,).
-        inputs: Of the two cells at each level, shape (2, m).
-        ratio: The second over the first, shape (m,).
-        low: Lower ends of pointwise intervals, shape (m,); NaN without replicates.
-        high: Upper ends.
-        median: Of the ratio over the levels; the maximum over a curve is biased outwards and not given.
+        inputs: Input that each cell needs at each level, or its cost if cost models were given, shape (2, m).
+        ratio: Input of the second cell over that of the first, shape (m,).
+        low: Lower ends of the pointwise intervals, shape (m,); NaN without replicates.
+        high: Upper ends of the pointwise intervals, shape (m,); NaN without replicates.
+        median: Median of the ratio over the levels. The maximum over a curve is biased upwards and not computed.
     """
 
     kind: str
@@ -60,20 +60,34 @@ def iso_loss(
 ) -> IsoLoss:
     """Divides the input that b needs by the input that a needs for the same loss, at each of several losses.
 
-    A value of 2 on the axis N says that b needs twice the parameters of a. The curve is flat only if both laws have
-    the same constant and the same exponent; its levels span the losses that both laws reach within their data.
+    A ratio of 2 on the axis N means that b needs twice as many parameters as a. The curve is flat only if both laws
+    have the same constant and the same exponent.
 
     Args:
-        a: A fit, or a bootstrap for intervals.
-        b: As `a`, of the same evaluation.
+        a: Fit of the first cell, or its bootstrap for intervals.
+        b: Fit of the second cell on the same evaluation, or its bootstrap.
         axis: Letter of the input.
-        at: The other inputs by letter; None takes the largest that both cells have.
-        levels: Losses; None takes 25 over the overlap.
-        flops: Cost models of the two cells, for the axis N: the ratio becomes that of compute.
+        at: Values of the remaining inputs, by letter; None takes the largest that both cells have.
+        levels: Losses to compare at; None takes 25 losses over the range that both laws reach within their data.
+        flops: Cost models of the two cells, for the axis N; the ratio becomes one of compute.
+
+    Returns:
+        The curve of ratios and its median.
 
     Raises:
-        ValueError: If the fits are of different losses or definitions of N and D, have no such input, or share no
+        ValueError: If the fits have different losses or definitions of N and D, have no such input, or reach no common
             loss.
+
+    Example:
+        >>> import numpy as np
+        >>> from ecg_hf.scaling import bootstrap, fit, iso_loss
+        >>> n = np.geomspace(2e4, 2e7, 8)
+        >>> noise = 1 + 0.01 * np.random.default_rng(1).normal(size=(2, 8))
+        >>> resnet = fit({"N": n, "loss": 3 * n**-0.25 * noise[0]}, form="pow")
+        >>> transformer = fit({"N": n, "loss": 3 * (n / 2) ** -0.25 * noise[1]}, form="pow")
+        >>> median = iso_loss(bootstrap(resnet, 50), bootstrap(transformer, 50)).median
+        >>> print(f"{median.value:.2f} ({median.low:.2f} to {median.high:.2f})")
+        1.97 (1.90 to 2.02)
     """
     first, second = _fit(a), _fit(b)
     check_comparable(first, second)
@@ -105,12 +119,17 @@ def iso_loss(
 
 
 def exponent_ratio(a: Source, b: Source, name: str = "alpha") -> Estimate:
-    """Divides an exponent of a by that of b. It is not a multiplier: equal exponents give 1 whatever is needed.
+    """Divides an exponent of a by the same exponent of b.
+
+    The ratio is not a multiplier: it is 1 for equal exponents, however much more one cell needs.
 
     Args:
-        a: A fit, or a bootstrap for an interval.
-        b: As `a`.
+        a: Fit of the first cell, or its bootstrap for an interval.
+        b: Fit of the second cell, or its bootstrap.
         name: Letter of the exponent.
+
+    Returns:
+        The ratio, with an interval if both are bootstraps.
 
     Raises:
         ValueError: If a law has no such exponent.
@@ -132,18 +151,29 @@ def exponent_ratio(a: Source, b: Source, name: str = "alpha") -> Estimate:
 def compute_multiplier(
     a: Source, b: Source, flops_a: FlopsModel, flops_b: FlopsModel, at: Mapping[str, float] | None = None
 ) -> IsoLoss:
-    """Divides the cost of a step of b by that of a at the sizes that give the same loss; arguments as in `iso_loss`.
+    """Divides the cost of a forward pass of b by that of a, at the sizes at which both have the same loss.
 
-    Parity of parameters is not parity of compute: at one N a convolutional net can cost twice a Transformer.
+    Equal numbers of parameters do not cost the same: a convolutional net can cost twice as much as a Transformer of
+    the same size.
+
+    Args:
+        a: Fit of the first cell, or its bootstrap for intervals.
+        b: Fit of the second cell on the same evaluation, or its bootstrap.
+        flops_a: Cost model of the first cell.
+        flops_b: Cost model of the second cell.
+        at: Values of the inputs other than N, by letter; None takes the largest that both cells have.
+
+    Returns:
+        The curve of ratios and its median.
     """
     return iso_loss(a, b, "N", at, flops=(flops_a, flops_b))
 
 
 def check_comparable(a: Fit, b: Fit) -> None:
-    """Refuses fits whose losses or inputs are not the same thing.
+    """Checks that two fits have the same loss and the same definitions of their inputs.
 
     Raises:
-        ValueError: If they are not.
+        ValueError: If the losses or the columns of the inputs differ.
     """
     if a.points.loss_name != b.points.loss_name:
         raise ValueError(
@@ -158,10 +188,10 @@ def check_comparable(a: Fit, b: Fit) -> None:
 
 
 def axis_of(fit: Fit, axis: str) -> int:
-    """Gives the number of an input.
+    """Returns the position of an input among the inputs of a fit.
 
     Raises:
-        ValueError: If the law does not have it.
+        ValueError: If the fit has no such input.
     """
     if axis not in fit.points.letters:
         raise ValueError(f"{fit.form} was fitted to {', '.join(fit.points.letters)}, not to {axis!r}")
@@ -169,7 +199,11 @@ def axis_of(fit: Fit, axis: str) -> int:
 
 
 def shared_inputs(a: Fit, b: Fit, axis: str, at: Mapping[str, float] | None) -> dict[str, float]:
-    """Gives the inputs other than the axis, the largest that both cells have where they are not said."""
+    """Returns the inputs other than the axis, by letter: those in `at`, else the largest that both cells have.
+
+    Raises:
+        ValueError: If `at` contains the axis or a letter that is not an input.
+    """
     given = dict(at or {})
     found = {}
     for place, letter in enumerate(a.points.letters):
@@ -177,22 +211,22 @@ def shared_inputs(a: Fit, b: Fit, axis: str, at: Mapping[str, float] | None) -> 
             largest = min(a.points.inputs[place].max(), b.points.inputs[place].max())
             found[letter] = float(given.pop(letter, largest))
     if given:
-        raise ValueError(f"`at` names {', '.join(given)}, which is the axis or no input; inputs are {a.points.letters}")
+        raise ValueError(f"`at` names {', '.join(given)}, which is the axis or unknown; inputs are {a.points.letters}")
     return found
 
 
 def solve_input(source: Source, place: int, log_loss: Values, others: Mapping[str, float]) -> Values:
-    """Gives the logarithm of the input at which each law has each loss, by bisection: a loss falls in every input.
+    """Finds, by bisection, the input at which each law predicts each loss; the loss has to fall with the input.
 
     Args:
-        source: A fit, or a bootstrap.
-        place: Number of the input.
-        log_loss: Shape (m,).
-        others: The other inputs by letter.
+        source: Fit, or a bootstrap.
+        place: Position of the input.
+        log_loss: Logarithms of the losses, shape (m,).
+        others: Values of the remaining inputs, by letter.
 
     Returns:
-        Shape (1 + B, m), the fit first; infinite where no input up to a million times the data gives so low a loss,
-        minus infinite where every input gives a lower one.
+        Logarithms of the input, shape (1 + B, m), the fit first, then its replicates. Infinity if no input up to a
+        million times the data reaches the loss, minus infinity if every input down to a millionth has a lower one.
     """
     fit = _fit(source)
     theta = np.vstack([fit.theta[None], source.theta]) if isinstance(source, Boot) else fit.theta[None]

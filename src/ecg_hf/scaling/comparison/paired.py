@@ -1,4 +1,4 @@
-"""Runs of two cells paired by size and amount of data, so that the loss of one can be a function of the other's."""
+"""Pairs of runs of two cells with similar N and D, for loss-to-loss laws between the cells."""
 
 from dataclasses import replace
 
@@ -11,24 +11,24 @@ from ecg_hf.scaling.fitting.intervals import Boot, bootstrap
 from ecg_hf.scaling.fitting.points import Points
 from ecg_hf.scaling.fitting.result import Fit
 
-# Sizes of one name differ by up to 12 % between families; those next to each other in a grid by a factor of three.
+# Sizes of the same name differ by up to 12 % between families; neighbouring sizes of a grid by a factor of three.
 TOLERANCE = 0.25
 
 
 def pair_up(a: Boot, b: Boot) -> tuple[Boot, Boot]:
-    """Fits both laws anew to the runs that have a partner in the other cell, and draws partners together.
+    """Refits the laws of two cells to the runs that have a partner in the other cell, and resamples partners together.
 
-    Partners have each input within a quarter of the other's, and are each other's nearest.
+    Two runs are partners if each is the nearest run of the other cell, and no input differs by more than 25 %.
 
     Args:
-        a: Bootstrap of the law of one cell.
-        b: Of the other, of the same evaluation.
+        a: Bootstrap of the law of the first cell.
+        b: Bootstrap of the law of the second cell, on the same evaluation.
 
     Returns:
-        Both bootstraps, runs in the same order and with the same resamples, for `relate` and `collapse_test`.
+        Both bootstraps, with their runs in the same order and the same resamples, for `relate` and `collapse_test`.
 
     Raises:
-        ValueError: If the losses are not one thing, or too few runs have a partner for the form.
+        ValueError: If the losses are not the same, or too few runs have a partner for the form.
     """
     check_comparable(a.fit, b.fit)
     rows = _partners(a.fit.points, b.fit.points)
@@ -43,7 +43,12 @@ def pair_up(a: Boot, b: Boot) -> tuple[Boot, Boot]:
 
 
 def _partners(a: Points, b: Points) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Gives the rows of both that are each other's nearest in the logarithms of the inputs, and near enough."""
+    """Returns the positions of partners in both: each other's nearest in the logarithms of the inputs, and near enough.
+
+    Args:
+        a: Points of the first cell.
+        b: Points of the second cell.
+    """
     apart = np.abs(np.log(a.inputs)[:, :, None] - np.log(b.inputs)[:, None, :])
     total = np.where((apart <= np.log1p(TOLERANCE)).all(axis=0), apart.sum(axis=0), np.inf)
     nearest, back = total.argmin(axis=1), total.argmin(axis=0)

@@ -1,4 +1,4 @@
-"""Transfer efficiency: five readings of the word, each under its own name."""
+"""Transfer efficiency, in five definitions of the word, each with a name of its own."""
 
 from collections.abc import Mapping
 
@@ -14,22 +14,34 @@ from ecg_hf.scaling.laws.base import Values
 DEFINITIONS = {
     "kappa": "exponent of the loss-to-loss law L_ood = E_ood + K (L_id - E_id)^kappa",
     "kappa_ratio": "kappa of the first cell over that of the second; free of the units of the losses in distribution",
-    "elasticity": "d ln L_ood / d ln L_id from the fifth of the runs with the lowest L_id to that with the highest, "
-    "around its 10th and 90th percentile; needs no E",
+    "elasticity": "d ln L_ood / d ln L_id from the fifth of the runs with the lowest L_id to the fifth with the "
+    "highest, around the 10th and the 90th percentile; needs no E",
     "iso_ood_data_multiplier": "pretraining records that the second cell needs for the same loss out of distribution, "
     "over those of the first",
-    "effective_data_transferred": "records that training from scratch would need for the same loss, less those used",
+    "effective_data_transferred": "records that training from scratch would need for the same loss, less the records "
+    "used for fine-tuning",
 }
-_GROUP = 0.2  # share of the runs at each end, whose middle is the 10th or the 90th percentile
+_GROUP = 0.2  # part of the runs at each end, whose middle is the 10th or the 90th percentile
 
 
 def kappa(law: LossToLoss) -> Estimate:
-    """Gives the exponent of a loss-to-loss law."""
+    """Returns the exponent of a loss-to-loss law, with its interval."""
     return law.estimates["kappa"]
 
 
 def kappa_ratio(a: LossToLoss, b: LossToLoss) -> Estimate:
-    """Divides the exponent of one loss-to-loss law by that of another, the only parameter without a unit."""
+    """Divides the exponent of one loss-to-loss law by that of another.
+
+    The exponent is the only parameter of the law that has no unit, so only exponents can be compared between losses in
+    distribution of different units.
+
+    Args:
+        a: Law of the first cell.
+        b: Law of the second cell.
+
+    Returns:
+        The ratio with its interval.
+    """
     num = min(len(a.kappas), len(b.kappas))
     ratio = a.kappas[:num] / b.kappas[:num]
     note = f"{a.method} and {b.method}"
@@ -39,20 +51,24 @@ def kappa_ratio(a: LossToLoss, b: LossToLoss) -> Estimate:
 def elasticity(
     x: ArrayLike, y: ArrayLike, num_replicates: int = 1000, seed: int = 0, clusters: ArrayLike | None = None
 ) -> Estimate:
-    """Gives the slope of ln L_y on ln L_x between the runs at the tenth and those at the ninetieth percentile of L_x.
+    """Computes the slope of ln L_y over ln L_x between the 10th and the 90th percentile of L_x.
 
-    Each end is the mean of a fifth of the runs in the order of L_x, so that the sign is that of the dependence.
+    Each end of the slope is the mean over a fifth of the runs, those with the lowest and those with the highest L_x.
+    The slope is negative if L_y falls while L_x rises.
 
     Args:
-        x: Losses in distribution, shape (n,).
-        y: Losses out of distribution of the same runs, shape (n,).
-        num_replicates: Of the bootstrap over runs.
-        seed: Of the bootstrap.
-        clusters: Number of the configuration of each run, whose seeds are drawn together, shape (n,); None for runs
-            that are configurations of their own.
+        x: Losses in distribution, L_x, shape (n,).
+        y: Losses out of distribution of the same runs, L_y, shape (n,).
+        num_replicates: Number of replicates of the bootstrap over runs.
+        seed: Seed of the bootstrap.
+        clusters: Number of the configuration of each run, shape (n,), whose runs are drawn together; None if each run
+            is a configuration of its own.
+
+    Returns:
+        The slope with its interval.
 
     Raises:
-        ValueError: If the losses do not come in pairs, or there are fewer than four.
+        ValueError: If the losses do not come in pairs, or there are fewer than four pairs.
 
     Source:
         Bartlett 1949, Fitting a straight line when both variables are subject to error (two of three groups).
@@ -70,24 +86,35 @@ def elasticity(
 
 
 def _end_to_end(pairs: Values, counts: Values) -> Values:
-    """Divides the rise in y between both end groups by that in x; pairs in the order of x, counts of shape (R, n)."""
+    """Divides the rise of y between the two end groups by the rise of x.
+
+    Args:
+        pairs: Logarithms of x and y, in the order of x, shape (2, n).
+        counts: Number of times each run was drawn, shape (R, n).
+
+    Returns:
+        Slopes, shape (R,); NaN where x does not rise.
+    """
     upto = np.cumsum(counts, axis=1)
     size = _GROUP * upto[:, -1:]
     first = np.clip(size - (upto - counts), 0, counts)
     last = np.clip(upto - (upto[:, -1:] - size), 0, counts)
     rise = (last - first) @ pairs.T
     with np.errstate(divide="ignore", invalid="ignore"):
-        # one loss only in both groups has no slope
+        # there is no slope if both groups have the same loss
         return np.asarray(np.where(rise[:, 0] > 0, rise[:, 1] / rise[:, 0], np.nan))
 
 
 def iso_ood_data_multiplier(a: Source, b: Source, at: Mapping[str, float] | None = None) -> IsoLoss:
-    """Divides the pretraining records that b needs by those of a for the same loss out of distribution.
+    """Divides the pretraining records that b needs by those that a needs for the same loss out of distribution.
 
     Args:
-        a: A fit of a loss out of distribution, or a bootstrap for intervals.
-        b: As `a`, of the same evaluation.
-        at: The other inputs by letter.
+        a: Fit of a loss out of distribution for the first cell, or its bootstrap for intervals.
+        b: Fit of the same loss for the second cell, or its bootstrap.
+        at: Values of the remaining inputs, by letter; None takes the largest that both cells have.
+
+    Returns:
+        The curve of ratios and its median.
 
     Raises:
         ValueError: If the fits cannot be compared.
@@ -98,16 +125,22 @@ def iso_ood_data_multiplier(a: Source, b: Source, at: Mapping[str, float] | None
 def effective_data_transferred(
     scratch: Source, loss: float, used: float, at: Mapping[str, float] | None = None
 ) -> Estimate:
-    """Gives the records that pretraining was worth: those that training from scratch needs, less those fine-tuned on.
+    """Computes the number of records that pretraining replaces.
+
+    This is the number that training from scratch needs for the loss of the pretrained model, minus the number that the
+    pretrained model was fine-tuned on.
 
     Args:
-        scratch: Law of D of models trained from scratch, or its bootstrap for an interval.
-        loss: Of the pretrained model, of the same evaluation.
-        used: Records that it was fine-tuned on.
-        at: The other inputs by letter, if the law has any.
+        scratch: Fit of a law of D for models trained from scratch, or its bootstrap for an interval.
+        loss: Loss of the pretrained model on the same evaluation.
+        used: Number of records that the pretrained model was fine-tuned on.
+        at: Values of the remaining inputs of the law, by letter.
+
+    Returns:
+        The number of records, with its interval.
 
     Raises:
-        ValueError: If the law is not one of D.
+        ValueError: If the law does not have the input D, or `at` lacks another input.
 
     Source:
         Hernandez et al. 2021 (arXiv:2102.01293), section 2.
@@ -118,7 +151,7 @@ def effective_data_transferred(
     given = dict(at or {})
     missing = [letter for letter in fit.points.letters if letter != "D" and letter not in given]
     if missing:
-        raise ValueError(f"the law has {', '.join(missing)} too; say at which value in `at`")
+        raise ValueError(f"the law also has {', '.join(missing)}; give a value in `at`")
     needed = np.exp(solve_input(scratch, fit.points.letters.index("D"), np.log(np.array([loss])), given)[:, 0])
     note = f"loss {loss:.4g}, {used:.4g} records used"
     return summarise("effective data transferred", float(needed[0] - used), needed[1:] - used, note=note)

@@ -1,4 +1,4 @@
-"""The law of one cell on one evaluation, of the inputs that its runs vary, and of other choices in fitting it."""
+"""The fit of one cell on one evaluation, with the inputs that its runs vary, and its sensitivity to other choices."""
 
 from typing import Literal
 
@@ -18,10 +18,15 @@ VARIED = "varied in every input of the law"
 
 
 def check_form(form: str, delta: Delta, table: RunTable) -> None:
-    """Refuses a form that a study does not report, or that needs a column which no run of a table has.
+    """Checks that a study can report a form, and that the table has the columns that the form needs.
+
+    Args:
+        form: Name of the form.
+        delta: Delta of Huber's loss, or "auto".
+        table: Run table of the study.
 
     Raises:
-        ValueError: If it is such a form, or delta is not positive.
+        ValueError: If the form is not one of `REPORTED`, no run has a column it needs, or delta is not positive.
     """
     if delta != "auto" and not delta > 0:
         raise ValueError(f"delta must be positive or 'auto', got {delta}; 1e-3 is what the literature uses")
@@ -33,18 +38,20 @@ def check_form(form: str, delta: Delta, table: RunTable) -> None:
 
 
 def fit_cell(table: RunTable, form: str, delta: Delta) -> tuple[Fit, RunTable, str]:
-    """Fits the law of N and D, or where the runs do not allow it a law of one, at the largest value of the other.
+    """Fits a law of N and D, or a law of one of them if the runs do not vary both enough.
+
+    A law of one input uses the runs with the largest value of the other.
 
     Args:
-        table: Of one cell and one evaluation.
-        form: One of `REPORTED`.
-        delta: As in `fitting.fit`.
+        table: Run table of one cell and one evaluation.
+        form: Name of the form, one of `REPORTED`.
+        delta: Delta of Huber's loss, or "auto"; see `fit`.
 
     Returns:
-        The fit, the rows that it is of, and why it is of these inputs.
+        The fit, the rows it was fitted to, and the reason for its inputs.
 
     Raises:
-        ValueError: If no law can be fitted.
+        ValueError: If no law can be fitted to the runs.
     """
     reason, line, fix = f"{form} is a law of one input", form, _known(table, form)
     if len(get(form).inputs) > 1:
@@ -68,25 +75,26 @@ def fit_cell(table: RunTable, form: str, delta: Delta) -> tuple[Fit, RunTable, s
 
 
 def _known(table: RunTable, form: str) -> dict[str, float]:
-    """Gives what a form has to be told: the loss at chance."""
+    """Returns the parameters that a form cannot fit, by letter: L0, the loss at chance, or none."""
     if "L0" not in get(form).given:
         return {}
     chances = [row.chance for row in table.rows if row.chance is not None]
     if not chances:
-        raise ValueError(f"{form} needs the loss at chance, which no row tells; give n_eval and n_pos, or fit ne")
+        raise ValueError(f"{form} needs the loss at chance, which no row determines; give n_eval and n_pos, or fit ne")
     return {"L0": min(chances)}
 
 
 def sensitivity(table: RunTable, fitted: Fit, delta: Delta) -> dict[str, dict[str, float]]:
-    """Repeats the fit under choices that a reader may have made otherwise.
+    """Repeats a fit with other choices of delta and without doubtful runs.
 
     Args:
-        table: That was fitted.
-        fitted: As it is reported.
-        delta: That was asked for.
+        table: Rows that were fitted.
+        fitted: Fit as reported.
+        delta: Delta that was requested for it.
 
     Returns:
-        Parameters by what was changed; none with the reason where the rest allows no law.
+        Parameters by a description of the change. If no law can be fitted after a change, its parameters are empty and
+        its description contains the reason.
     """
     x, fix = fitted.points.letters, {name: fitted.params[name] for name in fitted.fixed}
     found = {"as reported": fitted.params}
@@ -106,7 +114,7 @@ def sensitivity(table: RunTable, fitted: Fit, delta: Delta) -> dict[str, dict[st
         if len(part) == len(table):
             continue
         if not len(part):
-            found[f"{text}: there are no others"] = {}
+            found[f"{text}: no run is left"] = {}
             continue
         try:
             found[text] = fit(part, fitted.form, x=x, delta=delta, fix=fix).params

@@ -1,4 +1,4 @@
-"""Which form of law: by likelihood with a price on parameters, and by the largest runs, held out."""
+"""Comparison of forms of law, by information criteria and by the prediction of held-out runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,18 +16,18 @@ from ecg_hf.scaling.laws.base import Values
 
 @dataclass(frozen=True)
 class Choice:
-    """How well a form explains the points, and predicts those it has not seen.
+    """How well a form explains the points it was fitted to and predicts points it was not fitted to.
 
     Args:
-        form: Name of the law.
-        num_parameters: Sought, the noise counted as one.
-        aicc: Akaike's criterion with the correction for few points; infinite if there are too few for it.
-        bic: Schwarz's criterion.
-        loo: Root mean square of the log residuals of points left out one by one.
-        delta_aicc: Distance to the least AICc of those compared.
-        flags: Of the fit.
-        held_out: Root mean square error of the prediction of the largest runs from the others, by what made them the
-            largest; without those whose absence leaves too few runs for the form.
+        form: Name of the form.
+        num_parameters: Number of fitted parameters, plus one for the noise.
+        aicc: Akaike's information criterion with the correction for few points; infinite if there are too few points.
+        bic: Schwarz's information criterion.
+        loo: Root mean square of the log residuals in leave-one-out cross-validation.
+        delta_aicc: Difference of the AICc from the smallest one of the comparison.
+        flags: Flags of the fit.
+        held_out: Root mean square of the relative errors in predicting the largest runs from the remaining ones, by
+            "largest N" and so on. An input is missing if too few runs remain without its largest value.
     """
 
     form: str
@@ -42,14 +42,14 @@ class Choice:
 
 @dataclass(frozen=True, eq=False)
 class Holdout:
-    """Predictions of runs that were not fitted.
+    """The predictions of held-out runs.
 
     Args:
-        by: What made them the ones held out.
-        fit: To the other runs.
-        inputs: Of the runs held out, shape (K, k).
-        loss: Of them, shape (k,).
-        errors: Prediction over loss, minus one, shape (k,).
+        by: Criterion by which runs were held out, such as "largest N".
+        fit: Fit to the remaining runs.
+        inputs: Inputs of the held-out runs, shape (K, k).
+        loss: Losses of the held-out runs, shape (k,).
+        errors: Relative errors of the predictions, prediction over loss minus one, shape (k,).
     """
 
     by: str
@@ -60,7 +60,7 @@ class Holdout:
 
     @property
     def largest_error(self) -> float:
-        """The error of largest size, with its sign."""
+        """Relative error of the largest magnitude, with its sign."""
         return float(self.errors[np.argmax(np.abs(self.errors))])
 
     def __str__(self) -> str:
@@ -69,19 +69,31 @@ class Holdout:
 
 
 def compare(fits: Sequence[Fit]) -> list[Choice]:
-    """Ranks fits of several forms to the same points by AICc, least first.
+    """Ranks fits of several forms to the same points by their AICc, the smallest first.
 
-    The likelihood is that of log residuals with one unknown spread, at the least squares of each form, whatever the
-    delta of the fits: criteria of robust objectives with different deltas cannot be compared.
+    Each form is refitted by least squares, and its likelihood assumes normal log residuals of one unknown spread. The
+    delta of the fits does not matter, because robust objectives of different delta cannot be compared.
 
     Args:
-        fits: To compare.
+        fits: Fits to compare.
+
+    Returns:
+        One entry per fit.
 
     Raises:
-        ValueError: If the fits are not of the same points and weights.
+        ValueError: If the fits do not have the same points and weights.
 
     Source:
         Hurvich and Tsai 1989 (AICc); Schwarz 1978 (BIC).
+
+    Example:
+        >>> import numpy as np
+        >>> from ecg_hf.scaling import compare, fit
+        >>> n = np.geomspace(2e4, 2e7, 8)
+        >>> points = {"N": n, "loss": (0.05 + 3 * n**-0.25) * (1 + 0.01 * (-1) ** np.arange(8))}
+        >>> choices = compare([fit(points, form) for form in ("pow", "pow+E")])
+        >>> [choice.form for choice in choices]
+        ['pow+E', 'pow']
     """
     for other in fits[1:]:
         same = np.array_equal(other.points.loss, fits[0].points.loss)
@@ -115,7 +127,11 @@ def _largest_held_out(fit: Fit) -> dict[str, float]:
 
 
 def left_out_residuals(fit: Fit) -> Values:
-    """Gives the log residual of each point from the fit to all others, shape (n,), each search from the whole fit."""
+    """Computes the log residual of each point from a fit to the remaining points, shape (n,).
+
+    Args:
+        fit: Fit to all points, the starting point of every search.
+    """
     problem = pose(fit)
     weights = problem.weights * (1 - np.eye(fit.num_points))
     start = np.tile(fit.theta, (fit.num_points, 1))
@@ -125,15 +141,18 @@ def left_out_residuals(fit: Fit) -> Values:
 
 
 def holdout(fit: Fit, by: str = "largest N", num_values: int = 1) -> Holdout:
-    """Fits the runs that are not the largest, with the delta of the whole fit, and predicts those that are.
+    """Predicts the largest runs from a fit to the remaining ones, with the form and the delta of the whole fit.
 
     Args:
-        fit: Whose points and form are used.
-        by: "largest" and the letter of an input.
-        num_values: How many of its largest values to hold out; every run that has one is.
+        fit: Fit to all runs.
+        by: Criterion of the runs to hold out: "largest" and the letter of an input.
+        num_values: Number of the largest values of this input to hold out; all runs with these values are held out.
+
+    Returns:
+        The predictions and their errors.
 
     Raises:
-        ValueError: If the law has no such input, or too few runs are left for the form.
+        ValueError: If the law has no such input, or too few runs remain for the form.
     """
     letter = by.removeprefix("largest ")
     if letter not in fit.points.letters:

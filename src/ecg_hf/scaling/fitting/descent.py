@@ -1,4 +1,4 @@
-"""Robust least squares for many parameter vectors at once: damped Newton steps on the log-Huber objective."""
+"""Robust least squares for many parameter vectors at once, by damped Newton steps on the log-Huber objective."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,12 +9,19 @@ _MAX_STEPS = 500
 _CHUNK_VALUES = 2**18  # 2 MiB of gradient, so that the working set of a chunk stays in a core's cache
 _MOST_DAMPING = 1e12
 _TOLERANCE = 1e-13
-# A mean squared residual that is only rounding: the data follow the law exactly.
+# Mean squared residual below which only rounding is left, because the data follow the law exactly.
 _EXACT = 1e-29
 
 
 def huber(residuals: Values, delta: float) -> Values:
-    """Gives Huber's loss of residuals: half the square up to delta, linear beyond; delta may be infinite.
+    """Computes Huber's loss of residuals, which is half the square up to delta and linear beyond.
+
+    Args:
+        residuals: Residuals, of any shape.
+        delta: Residual at which the loss becomes linear; infinity is half the square everywhere.
+
+    Returns:
+        Losses, of the shape of the residuals.
 
     Source:
         Huber 1964, eq. 1.
@@ -28,19 +35,21 @@ def huber(residuals: Values, delta: float) -> Values:
 def descend(
     law: Law, x: Values, target: Values, weights: Values, delta: float, start: Values, bounds: tuple[Values, Values]
 ) -> tuple[Values, Values]:
-    """Minimises the weighted sum of Huber's loss of log residuals from every start, each with its own data.
+    """Minimises the weighted sum of Huber's losses of log residuals, from R starting points at once.
+
+    Each start may have targets and weights of its own, as bootstrap replicates do.
 
     Args:
-        law: Whose parameters are sought.
+        law: Law to fit.
         x: Centred logarithms of the inputs, shape (K, n).
-        target: Logarithm of the losses, shape (n,) or (R, n).
-        weights: Of the points, shape (n,) or (R, n).
-        delta: Where Huber's loss becomes linear.
-        start: Shape (R, P).
-        bounds: Lower and upper, shape (P,) or (R, P) each; equal bounds hold a parameter fast.
+        target: Logarithms of the losses, shape (n,) or (R, n).
+        weights: Weights of the points, shape (n,) or (R, n).
+        delta: Log residual at which Huber's loss becomes linear.
+        start: Working coordinates to start from, shape (R, P).
+        bounds: Lower and upper bounds, shape (P,) or (R, P) each; equal bounds fix a parameter.
 
     Returns:
-        Parameters, shape (R, P), and the objective, shape (R,).
+        Working coordinates at the minima, shape (R, P), and the objectives there, shape (R,).
 
     Source:
         Hoffmann et al. 2022 (arXiv:2203.15556), eq. 3, as a sum and not a mean: Besiroglu et al. 2024
@@ -59,14 +68,14 @@ def descend(
 
 
 class _Descent:
-    """The searches of one chunk: data of shape (R, n), bounds of shape (R, P)."""
+    """The searches of one chunk of starts, with data of shape (R, n) and bounds of shape (R, P)."""
 
     def __init__(self, law: Law, x: Values, target: Values, weights: Values, delta: float, low: Values, high: Values):
         self.law, self.x, self.target, self.weights, self.delta = law, x, target, weights, delta
         self.low, self.high = low, high
 
     def run(self, start: Values) -> tuple[Values, Values]:
-        """Goes down from every start until three steps in a row gain nothing."""
+        """Descends from every start until three steps in a row gain nothing, no step descends, or the fit is exact."""
         theta = np.clip(start, self.low, self.high)
         residuals, gradient, objective = self._evaluate(theta, np.arange(len(theta)))
         damping, calm = np.full(len(theta), 1e-3), np.zeros(len(theta), dtype=np.intp)
@@ -98,8 +107,10 @@ class _Descent:
     def _step(
         self, theta: Values, residuals: Values, gradient: Values, damping: Values, rows: NDArray[np.intp]
     ) -> Values:
-        """The curvature is that of the points inside delta; what damps it is the curvature of a parabola that touches
-        the objective and lies above it, so that a step which is damped enough always goes down.
+        """Computes a damped Newton step for each of some rows, shape (number of rows, P).
+
+        The curvature comes from the points within delta. The damping adds the curvature of a parabola that touches the
+        objective and lies above it, so that a step with enough damping always descends.
         """
         residuals, gradient, weights = residuals[rows], gradient[rows], self.weights[rows]
         size = np.abs(residuals)

@@ -1,4 +1,4 @@
-"""Fitting a law to points: starts by variable projection, then a robust descent from each."""
+"""The fit of a law to points: starts by variable projection, then a robust descent from each start."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,26 +14,27 @@ from ecg_hf.scaling.laws.base import Frame, Law, Values
 from ecg_hf.scaling.laws.names import get
 
 FEWEST_POINTS = 4
-_FEWEST_VALUES = {"N": 4}  # distinct values of an input with an exponent of its own; of a second input, 3
+_FEWEST_VALUES = {"N": 4}  # distinct values that a law of several inputs needs of N; of every other input, 3
 _OTHERWISE = 3
+# Huber's constant for 95 % efficiency, times the standard deviation of normal values over their median deviation.
 _HUBER_EFFICIENT = 1.345 * 1.4826
-# Of the objective, and absolute: what two searches of one valley differ by.
+# Relative and absolute difference of their objectives up to which two searches count as ending at the same optimum.
 _SAME, _NOTHING = 1e-6, 1e-22
 _NEAR = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A law, its points in working coordinates, and where each parameter may go.
+    """A fitting problem: a law, points in working coordinates, and bounds of the parameters.
 
     Args:
-        law: The form.
-        frame: Of the working coordinates.
+        law: Law to fit.
+        frame: Frame of the working coordinates.
         x: Centred logarithms of the inputs, shape (K, n).
-        target: Logarithms of the losses, shape (n,).
-        weights: Mean 1, shape (n,).
+        target: Logarithms of the losses in units of the frame, shape (n,).
+        weights: Weights of the points, with mean 1, shape (n,).
         low: Lower bounds, shape (P,).
-        high: Upper bounds, shape (P,); equal to the lower where a parameter is given.
+        high: Upper bounds, shape (P,); equal to the lower bound where a parameter is given.
     """
 
     law: Law
@@ -46,11 +47,11 @@ class Problem:
 
     @property
     def free(self) -> NDArray[np.bool_]:
-        """Which parameters are sought, shape (P,)."""
+        """Mask of the parameters to fit, shape (P,)."""
         return self.low < self.high
 
     def starts(self, num_starts: int) -> Values:
-        """Gives at most so many starts within the bounds, the best first."""
+        """Returns at most `num_starts` starting points within the bounds, the most promising first, shape (S, P)."""
         found = self.law.starts(self.x, self.target, self.weights, self.frame)
         return np.clip(found[:num_starts], self.low, self.high)
 
@@ -66,24 +67,38 @@ def fit(
     fix: Mapping[str, float] | None = None,
     num_starts: int | None = None,
 ) -> Fit:
-    """Fits a law to a run table or to columns.
+    """Fits a scaling law to a run table or to columns.
 
     Args:
-        data: As in `points.gather`: a `RunTable` of one cell and one evaluation, columns by name, or `Points`.
-        form: Name of the law.
-        x: Columns or letters of the inputs, in the law's order; a law of one input takes any one, such as ("D",).
-        y: Column of the loss.
-        delta: Where Huber's loss of a log residual becomes linear. "auto" is 1.345 robust standard deviations of the
-            residuals of a first least-squares fit; the literature uses 1e-3, which is nearly least absolute
-            deviations; infinity is least squares.
-        weights: "se" is one over the variance from seeds and test set where the points know it; "equal"; or one
+        data: A `RunTable` of one cell and one evaluation, columns by name, or `Points`; see `points.gather`.
+        form: Name of the law, a key of `LAWS`.
+        x: Columns or letters of the inputs, in the law's order; None takes the law's own letters. A law of one input
+            can be fitted to any input, such as ("D",).
+        y: Column of the loss; None takes "value", "loss" or "L".
+        delta: Log residual at which Huber's loss becomes linear. "auto" is 1.345 robust standard deviations of the
+            residuals of a first least-squares fit. The literature uses 1e-3, which is close to least absolute
+            deviations. Infinity is least squares.
+        weights: "se" for the inverse variance from seeds and test set, where the points have one; "equal"; or one
             number per point.
-        fix: Parameters that are known, by letter.
-        num_starts: How many of the best starts to search from; None is what the law needs.
+        fix: Parameters that are known and not fitted, by letter.
+        num_starts: Number of starting points to search from, the most promising ones; None takes the law's default.
+
+    Returns:
+        The fit of least objective.
 
     Raises:
-        ValueError: If there are too few points or distinct inputs for the law, a parameter that is known has no place
-            in the law, or the data are not as `points.gather` asks.
+        KeyError: If there is no law of this name.
+        ValueError: If there are too few points or distinct inputs for the law, the law lacks a parameter in `fix`, or
+            `points.gather` refuses the data.
+
+    Example:
+        >>> import numpy as np
+        >>> from ecg_hf.scaling import fit
+        >>> n = np.repeat([2e4, 2e5, 2e6, 2e7], 4)
+        >>> d = np.tile([5e3, 2e4, 8e4, 3.2e5], 4)
+        >>> found = fit({"N": n, "D": d, "loss": 0.05 + 3 * n**-0.25 + 4 * d**-0.30}, form="chinchilla")
+        >>> {name: round(value, 3) for name, value in found.params.items()}
+        {'A': 3.0, 'B': 4.0, 'E': 0.05, 'alpha': 0.25, 'beta': 0.3}
     """
     law = get(form)
     points = gather(data, law, x, y)
@@ -100,12 +115,12 @@ def fit(
 
 
 def solve(problem: Problem, starts: Values, delta: float) -> tuple[Values, Values]:
-    """Searches from every start; the parameters, shape (S, P), and the objectives, shape (S,)."""
+    """Searches from every start and returns the working coordinates, shape (S, P), and the objectives, shape (S,)."""
     return descend(problem.law, problem.x, problem.target, problem.weights, delta, starts, (problem.low, problem.high))
 
 
 def pose(fit: Fit) -> Problem:
-    """Gives the problem that a fit has solved."""
+    """Builds the problem that a fit is the solution of."""
     given = {name: fit.params[name] for name in fit.fixed}
     return _pose(fit.law, fit.points, given, fit.weights)
 
@@ -155,7 +170,7 @@ def _weigh(points: Points, weights: Literal["se", "equal"] | ArrayLike) -> Value
 def _pose(law: Law, points: Points, given: Mapping[str, float], weights: Values) -> Problem:
     frame = law.frame(points.inputs, points.loss, given.get("L0", np.inf))
     if any(name not in law.levels and name not in law.exponents for name in given):
-        # an amplitude that is known stays put only if no centre moves it with the exponent
+        # with centred inputs, the coordinate of a known amplitude would change with its exponent
         frame = Frame(np.zeros(len(points.inputs)), 1.0, float(points.loss.min()), given.get("L0", np.inf))
     x = np.log(points.inputs) - frame.centre[:, None]
     low, high = law.bounds(x, frame)
@@ -171,11 +186,11 @@ def _pose(law: Law, points: Points, given: Mapping[str, float], weights: Values)
 
 
 def _choose_delta(problem: Problem, starts: Values) -> tuple[Values, float]:
-    """Fits least squares first; its robust spread gives delta, its solutions the starts."""
+    """Fits by least squares; returns the solutions, to start from, and delta from the robust spread of residuals."""
     theta, objective = solve(problem, starts, np.inf)
     residuals = problem.law.evaluate(theta[objective.argmin()][None], problem.x)[0][0] - problem.target
     delta = _HUBER_EFFICIENT * float(np.median(np.abs(residuals - np.median(residuals))))
-    # residuals that are rounding have no outliers to guard against
+    # residuals that are only rounding errors have no outliers
     return theta, delta if delta > 1e-9 else np.inf
 
 
@@ -206,7 +221,17 @@ def _conclude(problem: Problem, points: Points, delta: float, theta: Values, obj
 
 
 def dispersion(problem: Problem, theta: Values, delta: float) -> float:
-    """Gives the variance that turns curvature into the variance of parameters; of least squares, that of residuals.
+    """Computes the factor between the inverse curvature and the covariance of the parameters.
+
+    For least squares the factor is the variance of the residuals.
+
+    Args:
+        problem: Problem that was solved.
+        theta: Working coordinates of the solution, shape (P,).
+        delta: Log residual at which Huber's loss becomes linear.
+
+    Returns:
+        The factor, a variance of log residuals.
 
     Source:
         Huber and Ronchetti 2009, eq. 7.83, without the correction for small samples.
@@ -218,14 +243,20 @@ def dispersion(problem: Problem, theta: Values, delta: float) -> float:
 
 
 def covariance(problem: Problem, theta: Values, delta: float) -> Values:
-    """Gives the covariance of the working coordinates from the curvature, shape (P, P); zero where given or at a bound.
+    """Computes the covariance of the working coordinates from the curvature, shape (P, P).
 
-    A direction on which no point depends has a variance that is only very large.
+    Entries of parameters that are given or at a bound are zero. A direction on which no point depends has a very large
+    but finite variance.
+
+    Args:
+        problem: Problem that was solved.
+        theta: Working coordinates of the solution, shape (P,).
+        delta: Log residual at which Huber's loss becomes linear.
     """
     inner = np.flatnonzero(problem.free & (theta > problem.low) & (theta < problem.high))
     gradient = problem.law.evaluate(theta[None], problem.x)[1][0][inner] * np.sqrt(problem.weights)
     scale = np.linalg.norm(gradient, axis=1)
-    scale = np.where(scale > 1e-100, scale, 1.0)  # a direction on which nothing depends
+    scale = np.where(scale > 1e-100, scale, 1.0)  # no point depends on this coordinate
     values, vectors = np.linalg.eigh((gradient / scale[:, None]) @ (gradient / scale[:, None]).T)
     inverse = (vectors / np.maximum(values, 1e-14)) @ vectors.T
     found = np.zeros((len(theta), len(theta)))
@@ -234,7 +265,7 @@ def covariance(problem: Problem, theta: Values, delta: float) -> Values:
 
 
 def _public_errors(problem: Problem, theta: Values, variance: Values) -> dict[str, float]:
-    """Carries the covariance over to the parameters by the slope of each, of an amplitude that of its logarithm."""
+    """Converts the covariance to standard errors of the parameters, relative ones for amplitudes."""
     law = problem.law
     steps = 1e-6 * np.eye(len(theta))
     found = {}
@@ -251,7 +282,7 @@ def _public_errors(problem: Problem, theta: Values, variance: Values) -> dict[st
 
 
 def _unidentified(problem: Problem, theta: Values, errors: Values, edge: NDArray[np.bool_]) -> tuple[str, ...]:
-    """An exponent whose error is as large as itself; a scale or amplitude known to no better than a factor of e."""
+    """Lists the parameters with a standard error above their own value; for an amplitude, above 1 in its logarithm."""
     found = []
     for column, name in enumerate(problem.law.parameters):
         if not problem.free[column] or edge[column]:

@@ -1,4 +1,4 @@
-"""How far a fit would move had other runs been trained: the bootstrap over runs, and intervals of anything derived."""
+"""The bootstrap over runs, and intervals of parameters and of any quantity derived from them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,22 +20,22 @@ Derived = Callable[[dict[str, Values]], Values]
 
 _NUM_JITTERED = 2
 _JITTER = 0.1
-# Share of replicates without a value above which no interval is given.
+# Fraction of replicates without a value above which no interval is given.
 MOST_UNDEFINED = 0.1
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its interval and its name, which never is a bare "efficiency".
+    """An estimated number, its interval, and the name of the quantity, which is never just "efficiency".
 
     Args:
-        kind: What was computed, such as "iso-loss multiplier of N".
-        value: Of the fits; NaN if they do not define it.
-        low: Lower end of the interval; NaN without one.
-        high: Upper end.
-        note: Where it holds: levels, ranges, forms.
-        confidence: Of the interval.
-        share_undefined: Of the replicates.
+        kind: Name of the quantity, such as "iso-loss multiplier of N".
+        value: Value from the fits; NaN if they do not define it.
+        low: Lower end of the interval; NaN if there is no interval.
+        high: Upper end of the interval; NaN if there is no interval.
+        note: Conditions under which the value holds: loss levels, ranges, forms.
+        confidence: Confidence level of the interval.
+        share_undefined: Fraction of the replicates that do not define the quantity; 1 if there are no replicates.
     """
 
     kind: str
@@ -55,7 +55,7 @@ class Estimate:
         return f"{self.kind}: {number} ({interval}{undefined}){'; ' + self.note if self.note else ''}"
 
     def as_dict(self) -> dict[str, float | str | None]:
-        """Gives the fields for JSON, which has no NaN (undefined is None) and no infinity ("inf")."""
+        """Returns the fields ready for JSON, with None for NaN and "inf" for infinity."""
         return {
             name: None if value != value else str(value) if isinstance(value, float) and np.isinf(value) else value
             for name, value in vars(self).items()
@@ -64,17 +64,17 @@ class Estimate:
 
 @dataclass(frozen=True, eq=False)
 class Boot:
-    """Refits of a law to resampled runs.
+    """A bootstrap: refits of a law to resampled runs.
 
     Args:
-        fit: To the runs as they are.
+        fit: Fit to the original runs.
         theta: Working coordinates of the replicates, shape (B, P).
-        jackknife: Of the fits without one cluster each, shape (number of clusters, P).
-        method: How runs were resampled.
-        seed: Of the random numbers.
-        counts: How often each cluster was drawn, shape (B, number of clusters).
-        num_failed: Replicates with fewer different points than parameters, left out of `theta`.
-        at_bound: Share of the replicates in which a parameter ends at a bound, by letter.
+        jackknife: Working coordinates of the fits that leave out one cluster each, shape (number of clusters, P).
+        method: Method of resampling.
+        seed: Seed of the resampling.
+        counts: Number of times each cluster was drawn, shape (B, number of clusters).
+        num_failed: Number of replicates that had too few different points for the law and are not in `theta`.
+        at_bound: Fraction of the replicates in which a parameter ended at a bound, by letter.
     """
 
     fit: Fit
@@ -88,16 +88,20 @@ class Boot:
 
     @property
     def params(self) -> dict[str, Values]:
-        """Parameters of the replicates by letter, shape (B,) each."""
+        """Parameters of the replicates, by letter, shape (B,) each."""
         return self.fit.law.decode(self.theta, self.fit.frame)
 
     def estimate(self, quantity: str | Derived, kind: Kind = "percentile", confidence: float = CONFIDENCE) -> Estimate:
-        """Gives a parameter, or anything computed from parameters, with its interval.
+        """Computes a parameter, or a quantity derived from the parameters, and its interval.
 
         Args:
-            quantity: A letter, or a function from parameters by letter, of shape (R,) each, to values of shape (R,).
-            kind: Of the interval; "bca" corrects bias and skewness with the jackknife.
-            confidence: Of the interval.
+            quantity: Letter of a parameter, or a function from parameters by letter, shape (R,) each, to values of
+                shape (R,).
+            kind: Kind of interval; "bca" corrects for bias and skewness with the jackknife.
+            confidence: Confidence level of the interval.
+
+        Returns:
+            The estimate, named after the parameter or the function.
 
         Source:
             Efron and Tibshirani 1993, chapters 13 (percentile) and 14 (BCa).
@@ -113,7 +117,14 @@ class Boot:
         return self.fit.law.decode(theta, self.fit.frame)
 
     def log_predict(self, inputs: Values) -> Values:
-        """Predicts with every replicate: logarithms of the loss, shape (B, n), at inputs of shape (K, n)."""
+        """Predicts with every replicate.
+
+        Args:
+            inputs: Inputs in the order of the law, not their logarithms, shape (K, n).
+
+        Returns:
+            Logarithms of the loss, shape (B, n).
+        """
         x = np.log(inputs) - self.fit.frame.centre[:, None]
         return np.asarray(self.fit.law.evaluate(self.theta, x)[0] + np.log(self.fit.frame.scale))
 
@@ -127,15 +138,21 @@ def summarise(
     confidence: float = CONFIDENCE,
     jackknife: Values | None = None,
 ) -> Estimate:
-    """Gives a value with the interval of its replicates; those that are NaN are counted, and many void the interval.
+    """Computes the interval of a value from its replicates.
+
+    Replicates that are NaN count as undefined; if more than 10 % of them are, there is no interval.
 
     Args:
         kind: Name of the quantity.
-        value: Of the fits.
-        replicates: Shape (B,).
-        note: Where it holds.
-        confidence: Of the interval.
-        jackknife: Values without one cluster each, for a BCa interval; None gives the percentile interval.
+        value: Value from the fits.
+        replicates: Values of the replicates, shape (B,).
+        note: Conditions under which the value holds.
+        confidence: Confidence level of the interval.
+        jackknife: Values of the fits that leave out one cluster each, for a BCa interval; None for a percentile
+            interval.
+
+    Returns:
+        The value with its interval.
     """
     defined = replicates[~np.isnan(replicates)]
     undefined = 1 - len(defined) / max(len(replicates), 1)
@@ -159,23 +176,35 @@ def _bca_tails(value: float, replicates: Values, jackknife: Values, tails: Value
 
 
 def bootstrap(fit: Fit, num_replicates: int = 1000, *, method: Method = "pairs", seed: int = 0) -> Boot:
-    """Refits a law to resampled runs; every derived number can then be computed inside each replicate.
+    """Refits a law to resampled runs, so that any derived quantity can be computed within each replicate.
 
-    Runs are drawn with replacement within the cell, all seeds of a configuration together. Each refit starts from the
-    fit and from two places near it.
+    Runs are drawn with replacement within the cell; all seeds of a configuration are drawn together, as one cluster.
+    Each refit starts from the original fit and from two points near it.
 
     Args:
-        fit: To resample.
-        num_replicates: How many.
-        method: "pairs" draws runs; "residual" keeps the inputs and draws residuals; "wild" keeps them in place and
-            flips the sign of all residuals of a configuration.
-        seed: Of the random numbers.
+        fit: Fit to resample.
+        num_replicates: Number of replicates.
+        method: "pairs" draws runs; "residual" keeps the inputs and draws residuals; "wild" keeps each residual at its
+            run and flips the sign of all residuals of a configuration at random.
+        seed: Seed of the resampling.
+
+    Returns:
+        The replicates.
 
     Raises:
-        ValueError: If the method is unknown or there is no replicate.
+        ValueError: If the method is unknown or `num_replicates` is not positive.
 
     Source:
         Davison and Hinkley 1997, sections 3.8 and 6.2.
+
+    Example:
+        >>> import numpy as np
+        >>> from ecg_hf.scaling import bootstrap, fit
+        >>> n = np.geomspace(2e4, 2e7, 8)
+        >>> noise = 1 + 0.01 * np.random.default_rng(0).normal(size=8)
+        >>> found = fit({"N": n, "loss": 3 * n**-0.25 * noise}, form="pow")
+        >>> print(bootstrap(found, num_replicates=50).estimate("alpha"))
+        alpha: 0.249 (95 % 0.248 to 0.251)
     """
     if method not in ("pairs", "residual", "wild"):
         raise ValueError(f"method must be 'pairs', 'residual' or 'wild', got {method!r}")
@@ -213,7 +242,7 @@ def bootstrap(fit: Fit, num_replicates: int = 1000, *, method: Method = "pairs",
 
 
 def _enough(fit: Fit, counts: NDArray[np.int64], clusters: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Whether a resample has more different points than the law has parameters."""
+    """Returns a mask of the resamples that have more different points than the law has parameters, shape (B,)."""
     first = np.unique(fit.points.inputs, axis=1, return_inverse=True)[1].ravel()
     present = np.zeros((len(counts), first.max() + 1), dtype=bool)
     for point, place in enumerate(first):

@@ -1,4 +1,4 @@
-"""The fit of one loss to another with noise in both."""
+"""The fit of one loss as a function of another with noise in both, by orthogonal distances."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,17 +10,17 @@ from ecg_hf.scaling.laws.base import Values
 def least_distance(
     x: Values, y: Values, counts: NDArray[np.generic], start: dict[str, float], given: dict[str, float]
 ) -> tuple[Values, Values]:
-    """Fits L_y = E_y + K (L_x - E_x)^kappa by moving every point to its place on the curve, in both directions.
+    """Fits L_y = E_y + K (L_x - E_x)^kappa by the distances of the points from the curve, in the logarithms of both.
 
     Args:
-        x: Losses on the one side, shape (n,).
-        y: On the other, shape (n,).
-        counts: How often each point counts, shape (n,).
-        start: Parameters by letter to begin with.
-        given: Constants that are known, by letter.
+        x: Losses L_x, shape (n,).
+        y: Losses L_y, shape (n,).
+        counts: Number of times each point counts, shape (n,).
+        start: Parameters to start from, by letter.
+        given: Values of E_x and E_y that are known, by letter.
 
     Returns:
-        ln K, kappa, E_x and E_y, shape (4,), and the distances of the logarithms, shape (2 n,).
+        The parameters ln K, kappa, E_x and E_y, shape (4,), and the distances in ln L_x, then in ln L_y, shape (2 n,).
 
     Source:
         Boggs, Byrd and Schnabel 1987, eq. 1.4, with equal weights.

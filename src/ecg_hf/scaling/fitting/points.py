@@ -1,4 +1,4 @@
-"""What a law is fitted to: inputs, losses, how sure each is, and which of them belong together."""
+"""The points that a law is fitted to: inputs, losses, standard errors and clusters, from a run table or columns."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +11,7 @@ from ecg_hf.scaling.laws.base import Law, Values
 from ecg_hf.scaling.table.row import KINDS, METRICS, PASSES, REQUIRED, RunRow
 from ecg_hf.scaling.table.run_table import RunTable
 
-# Names a mapping may use for an input, the table's own first.
+# Names of the columns that may hold an input, those of the run table first.
 NAMES = {
     "N": ("n_params", "n_params_nonembed", "n_params_total", "N"),
     "D": ("n_unique", "n_patients", "D"),
@@ -29,19 +29,20 @@ ENOUGH_DECADES = 1.5
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """Points of a law.
+    """The points that a law is fitted to.
 
     Args:
-        letters: Of the inputs: N, D, S (records seen), K (labels), C (FLOP of training).
-        columns: What each input is, so that no two definitions are ever compared.
-        inputs: Not logarithms, shape (K, n).
-        loss: Shape (n,).
-        loss_name: What it is.
-        relative_se: Standard error of the logarithm of each loss, shape (n,); None if unknown.
-        clusters: Number of the configuration of each point, shape (n,): its seeds are drawn together.
-        cell: Family and paradigm, or whatever names the points.
-        chance: Loss of a model that only knows the prevalence; infinite if unknown.
-        notes: What a reader has to know of the points.
+        letters: Letters of the inputs: N, D, S (records seen), K (labels), C (FLOP of training), X (another loss).
+        columns: Names of the columns of the inputs; two fits are compared only if these agree.
+        inputs: Inputs, not their logarithms, shape (K, n).
+        loss: Losses, shape (n,).
+        loss_name: Name of the loss.
+        relative_se: Standard errors of the logarithms of the losses, shape (n,); None if unknown.
+        clusters: Number of the configuration of each point, shape (n,). The bootstrap draws the points of a
+            configuration, its seeds, together.
+        cell: Family and paradigm of the runs, or another name of the points.
+        chance: Loss of a model that knows only the prevalence; infinite if unknown.
+        notes: Remarks on the points for the reader of a fit.
     """
 
     letters: tuple[str, ...]
@@ -61,7 +62,7 @@ class Points:
             if len(bad):
                 raise ValueError(
                     f"every {name} must be a positive finite number, got {values[bad[0]]} at point {bad[0]}; "
-                    "a law has no place for others, so leave that run out and say why"
+                    "leave that run out and state why"
                 )
         if not len(self.clusters):
             object.__setattr__(self, "clusters", np.arange(len(self.loss)))
@@ -70,13 +71,17 @@ class Points:
         return len(self.loss)
 
     def take(self, rows: NDArray[Any]) -> "Points":
-        """Gives some of the points."""
+        """Returns the points at some positions.
+
+        Args:
+            rows: Positions, or a mask, of the points to keep.
+        """
         se = None if self.relative_se is None else self.relative_se[rows]
         clusters = np.unique(self.clusters[rows], return_inverse=True)[1]
         return replace(self, inputs=self.inputs[:, rows], loss=self.loss[rows], relative_se=se, clusters=clusters)
 
     def remarks(self) -> tuple[str, ...]:
-        """Says where the points are too narrow, or too near chance, for a law."""
+        """Lists the notes, the inputs that span too narrow a range for a law, and whether a loss is near chance."""
         found = list(self.notes)
         for letter, values in zip(self.letters, self.inputs, strict=True):
             decades = float(np.log10(values.max() / values.min()))
@@ -90,21 +95,24 @@ class Points:
 
 
 def gather(data: object, law: Law, x: Sequence[str] | None, y: str | None) -> Points:
-    """Takes the points of a law from a run table or from columns.
+    """Collects the points of a law from a run table or from columns.
 
     Args:
-        data: A `Points`; a `RunTable` of one cell and one evaluation; or columns by name: a mapping, a data frame, a
-            dataset, with the table's names or the letters N, D, S, K, C and "value", "loss" or "L". Columns that make a
-            run table (run_id, family, paradigm, n_params, n_unique, eval_id) are taken as one.
-        law: Whose inputs are needed.
-        x: Columns or letters of the inputs, in the law's order; None takes its letters.
+        data: One of: `Points`; a `RunTable` of one cell and one evaluation; columns by name, in a mapping, a data frame
+            or a dataset. Columns have the names of the run table, or the letters N, D, S, K, C and "value", "loss" or
+            "L". Columns that include run_id, family, paradigm, n_params, n_unique and eval_id are read as a run table.
+        law: Law that the points are for.
+        x: Columns or letters of the inputs, in the law's order; None takes the law's own letters.
         y: Column of the loss; None takes "value", "loss" or "L".
+
+    Returns:
+        The points.
 
     Raises:
         ValueError: If a column is missing, columns differ in length, a value is not positive and finite, or a table
             has several cells or evaluations.
-        TypeError: If the data are none of these.
-        EcgFormatError: If columns that make a run table hold a row that is not one of it.
+        TypeError: If the data are of another type.
+        EcgFormatError: If the columns are read as a run table and a row is not a valid row of one.
     """
     wanted = tuple(x) if x is not None else law.inputs
     if len(wanted) != len(law.inputs):
@@ -125,7 +133,7 @@ def _matching(points: Points, wanted: tuple[str, ...]) -> Points:
     letters = tuple(_LETTERS.get(name, name) for name in wanted)
     missing = [letter for letter in letters if letter not in points.letters]
     if missing:
-        raise ValueError(f"the points have {', '.join(points.letters)}, not {', '.join(missing)}; gather them anew")
+        raise ValueError(f"the points have {', '.join(points.letters)}, not {', '.join(missing)}; gather them again")
     places = [points.letters.index(letter) for letter in letters]
     columns = tuple(points.columns[place] for place in places)
     return replace(points, letters=letters, columns=columns, inputs=points.inputs[places])
@@ -149,7 +157,7 @@ def _of_columns(data: Any, there: list[Any], wanted: tuple[str, ...], y: str | N
     _one_evaluation(data, there)
     letters = tuple(_LETTERS.get(name, name) for name in wanted)
     inputs = np.stack(columns[:-1])
-    # without the columns of a configuration, runs of the same inputs are taken for its seeds
+    # without the columns of a configuration, runs with the same inputs count as seeds of one configuration
     same = np.unique(inputs, axis=1, return_inverse=True)[1].ravel()
     clusters = same if "run_id" in there else np.zeros(0, np.intp)
     return Points(letters, tuple(names), inputs, columns[-1], loss, _errors(data, there, columns[-1]), clusters)
@@ -182,12 +190,12 @@ def _find(there: list[Any], names: tuple[str, ...]) -> str:
     if not found:
         raise ValueError(f"expected a column {' or '.join(names)}, got {', '.join(map(str, there))}; name it in x or y")
     if len(found) > 1:
-        raise ValueError(f"the columns {', '.join(found)} could all be meant; choose one by name in x")
+        raise ValueError(f"several columns could be the one to use ({', '.join(found)}); name one in x or y")
     return found[0]
 
 
 def _of_table(table: RunTable, wanted: tuple[str, ...], y: str) -> Points:
-    # sorted, so that laws of one set of runs have one order whatever the evaluation
+    # sorted, so that fits of the same runs on different evaluations have their points in the same order
     done = replace(table, rows=tuple(sorted(table.done().rows, key=lambda row: (row.run_id, row.probe_seed or 0))))
     columns = tuple(_column(done, name) for name in wanted)
     _of_one_kind(done.rows, columns)
@@ -224,12 +232,12 @@ def _of_one_kind(rows: Sequence[RunRow], columns: tuple[str, ...]) -> None:
             named = [" ".join(str(part) for part in kind if part is not None) for kind in sorted(found, key=str)]
             raise ValueError(
                 f"a law needs runs of one {what}, got {len(found)} ({'; '.join(named) or 'no run that is done'}); "
-                "choose with table.where(column, value), or keep such rows of your columns"
+                f"choose with table.where(column, value), or keep only the rows of one {what}"
             )
 
 
 def label_text(number: float | None) -> str:
-    """Names a number of labels."""
+    """Returns a number of labels in words, such as "6 labels"."""
     if number is None:
         return "an unknown number of labels"
     return f"{number:g} label{'' if number == 1 else 's'}"
@@ -252,11 +260,14 @@ def _input(table: RunTable, name: str) -> Values:
 
 
 def _relative_se(table: RunTable) -> Values | None:
-    """Counts standard errors only if run noise is known: alone, those of the test set would say that runs have none."""
+    """Returns the standard errors of the log losses; None if the run noise is unknown.
+
+    Standard errors of the test set alone would claim that runs have no noise.
+    """
     se = table.column("value_se") / table.column("value")
     seeds = [row.n_seeds for row in table.rows]
     if None not in seeds:
-        # without a point of several seeds, what an aggregated row gives is the test set's part alone
+        # if no configuration has several seeds, an aggregated row has only the standard error of the test set
         several = any(num is not None and num > 1 for num in seeds)
         return se if several and np.isfinite(se).all() else None
     noise = table.seed_noise()
@@ -266,7 +277,7 @@ def _relative_se(table: RunTable) -> Values | None:
 
 
 def _loss_name(row: RunRow) -> str:
-    """In distribution, each objective has a loss of its own, whose values must not meet those of another."""
+    """Returns the name of the loss of a row; in distribution it includes the objective, as each has its own loss."""
     own = f" ({row.objective or row.paradigm})" if row.eval_group == "id" else ""
     probe = "" if row.probe == "none" else f", {row.probe} probe" + (f" on {row.probe_n:g}" if row.probe_n else "")
     probe += f", {row.probe_dim:g} features" if row.probe_dim else ""

@@ -1,4 +1,4 @@
-"""Profile likelihoods: what the data say against each value of one parameter, the others free."""
+"""Profile likelihoods, which hold one parameter at each value of a grid and refit the rest."""
 
 from dataclasses import dataclass, replace
 
@@ -12,24 +12,24 @@ from ecg_hf.scaling.laws.base import Values
 
 _NUM_GRID = 51
 _NUM_COARSE = 41
-_WIDE = 4.0  # how far beyond the limit the drawn grid reaches
+_WIDE = 4.0  # deviance up to which the final grid reaches, in units of the limit
 _NUM_STARTS = 4
 
 
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """The objective along one parameter.
+    """The profile of one parameter: the least objective at each of its values, and the interval that follows.
 
     Args:
-        fit: Whose parameter it is.
+        fit: Fit that was profiled.
         name: Letter of the parameter.
-        grid: Values of it, rising, the fit's among them.
-        deviance: Twice the rise of the objective in units of the noise; the likelihood-ratio statistic.
-        low: Lower end of the interval; the end of the grid if open.
-        high: Upper end.
-        open_low: Whether no value of the grid below the fit's is refused.
-        open_high: Whether none above is.
-        confidence: Of the interval.
+        grid: Values of the parameter, rising; the middle one is the fitted value.
+        deviance: Twice the rise of the objective in units of the noise, a likelihood-ratio statistic.
+        low: Lower end of the interval; the end of the grid if the interval is open there.
+        high: Upper end of the interval; the end of the grid if the interval is open there.
+        open_low: Whether the data reject no value below the fitted one.
+        open_high: Whether the data reject no value above the fitted one.
+        confidence: Confidence level of the interval.
     """
 
     fit: Fit
@@ -49,21 +49,33 @@ class Profile:
 
 
 def profile(fit: Fit, name: str, num: int = _NUM_GRID, confidence: float = CONFIDENCE) -> Profile:
-    """Refits a law with one parameter held at each value of a grid.
+    """Profiles one parameter: refits the law with the parameter held at each value of a grid.
 
-    A percentile interval is always finite; only a profile can say that the data refuse no value on one side.
+    A percentile interval is always finite. Only a profile shows that the data reject no value on one side.
 
     Args:
-        fit: To profile.
-        name: Letter of a level, an exponent, or an amplitude whose exponents are given.
-        num: How many values; odd, so that the fit's is the middle one.
-        confidence: Of the interval.
+        fit: Fit to profile.
+        name: Letter of a level such as E, an exponent, or a rate such as R_D*; not of an amplitude.
+        num: Number of values; an even number is raised by one, so that the fitted value is the middle one.
+        confidence: Confidence level of the interval.
+
+    Returns:
+        The profile with its interval.
 
     Raises:
-        ValueError: If the parameter is not of the law, was given, or moves with an exponent that is free.
+        ValueError: If the law has no such parameter, or the parameter was given or is an amplitude.
 
     Source:
         Venzon and Moolgavkar 1988; for a robust objective, Huber and Ronchetti 2009, section 7.6.
+
+    Example:
+        >>> import numpy as np
+        >>> from ecg_hf.scaling import fit, profile
+        >>> n = np.geomspace(2e4, 2e7, 8)
+        >>> noise = 1 + 0.01 * np.random.default_rng(0).normal(size=8)
+        >>> found = fit({"N": n, "loss": (0.05 + 3 * n**-0.25) * noise}, form="pow+E")
+        >>> print(profile(found, "E"))
+        E: 0.0527 (profile, 95 % 0.05 to 0.0558)
     """
     law, problem = fit.law, pose(fit)
     if name not in law.parameters or name in fit.fixed:
@@ -71,7 +83,7 @@ def profile(fit: Fit, name: str, num: int = _NUM_GRID, confidence: float = CONFI
         raise ValueError(f"cannot profile {name!r}; the parameters sought were {', '.join(free)}")
     num += 1 - num % 2
     if name in law.offsets({each: np.ones(1) for each in law.parameters}, fit.frame):
-        raise ValueError(f"cannot profile the amplitude {name}, which means nothing without its exponent; profile that")
+        raise ValueError(f"cannot profile the amplitude {name}, which depends on its exponent; profile the exponent")
     column = law.parameters.index(name)
     middle = float(np.clip(fit.theta[column], problem.low[column], problem.high[column]))
     limit, noise = float(chi2.ppf(confidence, 1)), _noise(problem, fit)
@@ -91,7 +103,7 @@ def profile(fit: Fit, name: str, num: int = _NUM_GRID, confidence: float = CONFI
 
 
 def _along(problem: Problem, fit: Fit, column: int, working: Values) -> Values:
-    """Gives the least objective with one coordinate held at each value, from the fit and from other valleys."""
+    """Computes the least objective with one coordinate held at each value, from the fit and from other starts."""
     starts = np.vstack([fit.theta[None], problem.starts(_NUM_STARTS)])
     held = np.eye(len(fit.theta))[column] > 0
     low, high = (
@@ -103,21 +115,25 @@ def _along(problem: Problem, fit: Fit, column: int, working: Values) -> Values:
 
 
 def _noise(problem: Problem, fit: Fit) -> float:
-    """Gives what the objective rises by chance; of least squares, the variance of the residuals."""
+    """Estimates the rise of the objective that chance alone causes; for least squares, the variance of residuals."""
     inside = float(np.average(np.abs(fit.residuals) <= fit.delta, weights=fit.weights))
     found = dispersion(problem, fit.theta, fit.delta) * max(inside, 1 / fit.num_points)
     return max(found, float(np.finfo(float).tiny))
 
 
 def _grid(middle: float, low: float, high: float, num: int) -> Values:
-    """Spreads values over an interval, denser near the middle, which is one of them."""
+    """Spreads values over an interval, denser towards the middle value, which is one of them."""
     high = min(high, middle + 8 * max(abs(middle), 0.1)) if high > 1e6 else high
     ramp = np.linspace(0, 1, num // 2 + 1)[1:] ** 1.5
     return np.concatenate([(middle - (middle - low) * ramp)[::-1], [middle], middle + (high - middle) * ramp])
 
 
 def _end(grid: Values, deviance: Values, limit: float) -> tuple[float, bool]:
-    """Walks from the fit outwards to where the deviance, whose root is nearly a line, crosses the limit."""
+    """Finds where the deviance exceeds the limit, outwards from the fit, by interpolating its root, nearly a line.
+
+    Returns:
+        The value there and False, or the end of the grid and True if the deviance stays below the limit.
+    """
     beyond = np.flatnonzero(deviance > limit)
     if not len(beyond):
         return float(grid[-1]), True

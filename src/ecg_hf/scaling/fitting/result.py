@@ -1,4 +1,4 @@
-"""A fitted law: its parameters, how well they are known, and what is wrong with it."""
+"""The result of a fit, which holds the parameters of a law, their standard errors, and warnings."""
 
 import json
 import re
@@ -15,32 +15,42 @@ from ecg_hf.scaling.laws.base import Frame, Law, Values
 from ecg_hf.scaling.laws.names import get
 
 ENOUGH_STARTS = 3
-GRAVE = (
-    "unstable",
-    "at bound",
-    "unidentified",
-)  # how the flags of a fit begin that say more than a remark on its points
+# Beginnings of the flags that question the fit itself; the rest are remarks on its points.
+GRAVE = ("unstable", "at bound", "unidentified")
 
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """A law with the parameters that fit its points best.
+    """A fitted law: the form, the parameters that fit the points best, and the quality of the fit.
 
     Args:
         form: Name of the law.
-        params: By letter.
-        fixed: Those of them that were not sought.
-        theta: The same as working coordinates, shape (P,).
-        frame: Of theta.
-        points: What was fitted.
-        weights: Of the points, mean 1, shape (n,).
-        delta: Where Huber's loss of a log residual becomes linear.
+        params: Parameters by letter.
+        fixed: Letters of the parameters that were given and not fitted.
+        theta: Parameters as working coordinates, shape (P,).
+        frame: Frame of the working coordinates.
+        points: Points that were fitted.
+        weights: Weights of the points, with mean 1, shape (n,).
+        delta: Log residual at which Huber's loss becomes linear.
         objective: Weighted sum of Huber's losses.
-        standard_errors: Of the sought parameters, of amplitudes as a share of themselves, from the curvature.
-        num_starts: Searches made.
-        num_reached: How many of them ended at the best objective.
-        at_bound: Parameters that would have gone further.
-        unidentified: Parameters that the points do not determine.
+        standard_errors: Standard errors of the fitted parameters from the curvature, by letter; relative to the value
+            for amplitudes.
+        num_starts: Number of searches.
+        num_reached: Number of searches that ended at the best objective.
+        at_bound: Letters of the parameters that ended at a bound.
+        unidentified: Letters of the parameters that the points do not determine.
+
+    Example:
+        >>> import numpy as np
+        >>> from ecg_hf.scaling import Fit, fit
+        >>> n = np.geomspace(2e4, 2e7, 8)
+        >>> found = fit({"N": n, "loss": 0.05 + 3 * n**-0.25}, form="pow+E")
+        >>> found.formula, found.num_points, found.flags
+        ('L = E + A N^-alpha', 8, ())
+        >>> found.predict({"N": [2e6, 2e8]}).round(3)
+        array([0.13 , 0.075])
+        >>> Fit.from_json(found.to_json()).params == found.params
+        True
     """
 
     form: str
@@ -60,23 +70,23 @@ class Fit:
 
     @property
     def law(self) -> Law:
-        """The form."""
+        """Form of the law."""
         return get(self.form)
 
     @property
     def formula(self) -> str:
-        """The form's formula with the letters of the inputs that were fitted."""
+        """Formula of the law, with the letters of the inputs it was fitted to."""
         letters = dict(zip(self.law.inputs, self.points.letters, strict=True))
         return re.sub(r"\b[A-Z]\b", lambda found: letters.get(found[0], found[0]), self.law.formula)
 
     @property
     def num_points(self) -> int:
-        """How many points were fitted."""
+        """Number of points fitted."""
         return len(self.points)
 
     @property
     def num_free(self) -> int:
-        """How many parameters were sought."""
+        """Number of parameters fitted."""
         return len(self.params) - len(self.fixed)
 
     @property
@@ -91,17 +101,17 @@ class Fit:
 
     @property
     def residuals(self) -> Values:
-        """Logarithm of loss over prediction, shape (n,)."""
+        """Log residuals, the logarithms of loss over prediction, shape (n,)."""
         return np.asarray(self.target - self.law.evaluate(self.theta[None], self.x)[0][0])
 
     @property
     def rmse_log(self) -> float:
-        """Root of the weighted mean square of the residuals."""
+        """Weighted root mean square of the log residuals."""
         return float(np.sqrt(np.average(self.residuals**2, weights=self.weights)))
 
     @property
     def r_squared(self) -> float:
-        """Share of the variance of the logarithm of the loss that the law explains; NaN if all losses are one."""
+        """Part of the variance of the logarithm of the loss that the law explains; NaN if all losses are equal."""
         mean = np.average(self.target, weights=self.weights)
         variance = float(np.average((self.target - mean) ** 2, weights=self.weights))
         return 1 - self.rmse_log**2 / variance if variance > 0 else np.nan
@@ -113,7 +123,7 @@ class Fit:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """What makes the fit less than it seems, one sentence each; none for a good fit of good points."""
+        """Warnings about the fit and its points, one sentence each; empty for a good fit of good points."""
         found = []
         if self.unstable:
             found.append(f"unstable: {self.num_reached} of {self.num_starts} searches reached the best objective")
@@ -124,10 +134,16 @@ class Fit:
         return (*found, *self.points.remarks())
 
     def predict(self, inputs: Mapping[str, ArrayLike]) -> Values:
-        """Gives the loss at inputs by letter, not logarithms; numbers and arrays mix.
+        """Predicts the loss.
+
+        Args:
+            inputs: Inputs by letter, not their logarithms; numbers, or arrays that can be broadcast together.
+
+        Returns:
+            Losses, of the broadcast shape of the inputs.
 
         Raises:
-            ValueError: If an input of the law is missing, or there is another.
+            ValueError: If an input of the law is missing, or the law has no such input.
         """
         if set(inputs) != set(self.points.letters):
             raise ValueError(
@@ -157,7 +173,7 @@ class Fit:
         return list(zip(self.points.letters, self.points.columns, strict=True))
 
     def as_dict(self) -> dict[str, Any]:
-        """Gives everything, ready for JSON; `from_dict` gives the fit back."""
+        """Returns the whole fit as values that JSON can hold; `from_dict` restores the fit."""
         points = self.points
         return {
             "ecg_hf": version("ecg_hf"),
@@ -199,7 +215,11 @@ class Fit:
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> "Fit":
-        """Restores what `as_dict` gave, from JSON or not."""
+        """Restores a fit from the values that `as_dict` returned.
+
+        Args:
+            saved: Values of `as_dict`, or the same values read from JSON.
+        """
         raw = saved["points"]
         points = Points(
             tuple(saved["inputs"]),
@@ -232,17 +252,21 @@ class Fit:
         )
 
     def to_json(self) -> str:
-        """Writes `as_dict` as JSON."""
+        """Returns the fit as JSON text; `from_json` restores the fit."""
         return json.dumps(self.as_dict(), allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> "Fit":
-        """Reads what `to_json` wrote."""
+        """Restores a fit from the JSON text that `to_json` returned.
+
+        Args:
+            text: JSON text of the fit.
+        """
         return cls.from_dict(json.loads(text))
 
 
 def _plain(value: float) -> float | str:
-    """JSON has no infinity and no NaN; the text reads back with float."""
+    """Returns a number, or its text where JSON cannot hold the number (infinity, NaN); `float` reads both."""
     return value if np.isfinite(value) else str(value)
 
 

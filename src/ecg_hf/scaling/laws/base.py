@@ -1,4 +1,4 @@
-"""What a scaling law is: a loss as a function of a few inputs and parameters, with its gradient."""
+"""The base class of scaling laws: a loss as a function of inputs and parameters, with its gradient."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -11,21 +11,23 @@ Values = NDArray[np.float64]
 
 LARGEST_EXPONENT = 3.0
 SMALLEST_EXPONENT = 1e-3
-# A term's share of the loss, as a logarithm, that no data of ours could tell from none or from all.
+# Bounds of the logarithm of a term at the centre of the data, in units of the mean loss: a smaller term is lost in
+# rounding, a larger one exceeds every loss.
 SMALLEST_SHARE, LARGEST_SHARE = -25.0, 12.0
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """Where the working coordinates have their origin: logarithms are centred, losses in units of their mean.
+    """The origin and the unit of the working coordinates, taken from the data.
 
-    Centring takes the correlation from amplitude and exponent; the unit makes a fit the same in nats and in bits.
+    Logarithms of inputs are centred, which removes most of the correlation between an amplitude and its exponent.
+    Losses are divided by their geometric mean, so that a fit is the same in nats and in bits.
 
     Args:
-        centre: Mean logarithm of each input, shape (K,).
+        centre: Origin of the logarithm of each input, shape (K,); usually its mean.
         scale: Geometric mean of the losses.
-        smallest: Smallest loss in units of `scale`; E stays below.
-        chance: L0 in units of `scale`, for the law that needs it.
+        smallest: Smallest loss in units of `scale`, an upper bound of E.
+        chance: Loss at chance, L0, in units of `scale`; infinite for laws that do not need it.
     """
 
     centre: Values
@@ -35,27 +37,26 @@ class Frame:
 
     @classmethod
     def plain(cls, num_inputs: int) -> "Frame":
-        """Gives the frame in which working coordinates are bare logarithms and losses."""
+        """Builds the frame without centring and scaling, in which coordinates are logarithms and losses as they are."""
         return cls(np.zeros(num_inputs), 1.0, np.inf)
 
 
 class Law(ABC):
-    """A form of scaling law.
+    """A form of scaling law, such as L = E + A N^-alpha.
 
-    Parameters have letters in public. Inside, each is one working coordinate of a vector theta: amplitudes as
-    logarithms, exponents as they are, levels of loss in units of the frame. Many vectors are handled at once: theta
-    has shape (R, P), inputs x are centred logarithms of shape (K, n) or (K, R, n), and what comes out has one row per
-    vector.
+    Users name parameters by letter. Inside, a vector theta of working coordinates holds them: amplitudes as
+    logarithms, exponents unchanged, levels of loss in units of the frame. R vectors are evaluated at once: theta has
+    shape (R, P), the inputs x are centred logarithms of shape (K, n) or (K, R, n), and every result has R rows.
 
     Attributes:
-        name: By which it is asked for.
-        formula: As in the literature.
-        inputs: Letters of the inputs, in order; a law of one input takes any.
-        parameters: Letters, in the order of theta.
+        name: Name of the law in `LAWS`.
+        formula: Formula as in the literature.
+        inputs: Letters of the inputs, in order. A law of one input can be fitted to any input.
+        parameters: Letters of the parameters, in the order of theta.
         levels: Parameters that are levels of loss.
-        exponents: Parameters bounded as exponents.
-        given: Parameters that the data cannot give and the caller must.
-        num_starts: Searches that find the best valley.
+        exponents: Parameters with the bounds of exponents.
+        given: Parameters that cannot be fitted, which the caller has to provide.
+        num_starts: Default number of searches, enough to find the best optimum.
     """
 
     name: str
@@ -69,44 +70,50 @@ class Law(ABC):
 
     @abstractmethod
     def evaluate(self, theta: Values, x: Values) -> tuple[Values, Values]:
-        """Gives the logarithm of the loss, shape (R, n), and its gradient by theta, shape (R, P, n)."""
+        """Returns the logarithm of the loss, shape (R, n), and its gradient with respect to theta, shape (R, P, n)."""
 
     def frame(self, inputs: Values, loss: Values, chance: float = np.inf) -> Frame:
-        """Places the origin in the middle of data.
+        """Builds the frame whose origin is in the middle of the data.
 
         Args:
-            inputs: Not logarithms, shape (K, n).
-            loss: Shape (n,).
-            chance: L0 in the unit of the losses, if the law needs it.
+            inputs: Inputs of the points, not their logarithms, shape (K, n).
+            loss: Losses of the points, shape (n,).
+            chance: Loss at chance, L0, in the unit of the losses, if the law needs it.
+
+        Returns:
+            The frame of these points.
         """
         scale = float(np.exp(np.mean(np.log(loss))))
         return Frame(self.centre(np.log(inputs)), scale, float(loss.min() / scale), chance / scale)
 
     def centre(self, logs: Values) -> Values:
-        """Gives the origin of each input's logarithm, shape (K,)."""
+        """Returns the origin of the logarithm of each input, shape (K,); the mean, unless a law overrides it."""
         return np.asarray(logs.mean(axis=1))
 
     @abstractmethod
     def offsets(self, params: Mapping[str, Values], frame: Frame) -> dict[str, Values]:
-        """Gives what the frame takes from the logarithm of each amplitude: ln A = theta + offset."""
+        """Returns, by amplitude, the difference that the frame makes to its logarithm: ln A = theta + offset."""
 
     @abstractmethod
     def bounds(self, x: Values, frame: Frame) -> tuple[Values, Values]:
-        """Gives the lower and upper bound of theta for data, shape (P,) each."""
+        """Returns the lower and the upper bounds of theta for the data, shape (P,) each."""
 
     @abstractmethod
     def starts(self, x: Values, target: Values, weights: Values, frame: Frame) -> Values:
-        """Finds places to begin a search, shape (R, P), the most promising first.
+        """Finds starting points of the search.
 
         Args:
             x: Centred logarithms of the inputs, shape (K, n).
-            target: Logarithm of the losses in units of the frame, shape (n,).
-            weights: Of the points, shape (n,).
-            frame: Of the data.
+            target: Logarithms of the losses in units of the frame, shape (n,).
+            weights: Weights of the points, shape (n,).
+            frame: Frame of the data.
+
+        Returns:
+            Vectors theta, shape (R, P), the most promising first.
         """
 
     def encode(self, params: Mapping[str, ArrayLike], frame: Frame) -> Values:
-        """Turns parameters, each of shape (R,) or a number, into working coordinates, shape (R, P)."""
+        """Converts parameters, each a number or of shape (R,), to working coordinates, shape (R, P)."""
         given = {name: np.atleast_1d(np.asarray(params[name], dtype=np.float64)) for name in self.parameters}
         offsets = self.offsets(given, frame)
         columns = []
@@ -120,7 +127,7 @@ class Law(ABC):
         return np.stack(np.broadcast_arrays(*columns), axis=1)
 
     def decode(self, theta: Values, frame: Frame) -> dict[str, Values]:
-        """Turns working coordinates, shape (R, P), into parameters by letter, shape (R,) each."""
+        """Converts working coordinates, shape (R, P), to parameters by letter, shape (R,) each."""
         params = {}
         for column, name in enumerate(self.parameters):
             params[name] = theta[:, column] * (self.unit(name, frame) if name in self.levels else 1.0)
@@ -132,35 +139,38 @@ class Law(ABC):
         return params
 
     def unit(self, name: str, frame: Frame) -> float:
-        """Gives the unit of a level in working coordinates."""
+        """Returns the loss that one unit of a level stands for in working coordinates."""
         return frame.scale
 
     def log_amplitude(self, name: str, params: Mapping[str, Values]) -> Values:
-        """Gives the coordinate of an amplitude before the frame moves it."""
+        """Returns the working coordinate of an amplitude in the plain frame, usually its logarithm."""
         return np.log(params[name])
 
     def amplitude(self, name: str, coordinate: Values, params: Mapping[str, Values]) -> Values:
-        """Undoes `log_amplitude`."""
+        """Returns the amplitude of a working coordinate in the plain frame; the inverse of `log_amplitude`."""
         return np.exp(coordinate)
 
     def log_predict(self, params: Mapping[str, ArrayLike], *inputs: ArrayLike) -> Values:
-        """Gives the logarithm of the loss that a law predicts.
+        """Predicts the logarithm of the loss.
 
         Args:
-            params: By letter, numbers.
-            inputs: In the order of `inputs`, not logarithms, shape (n,) each.
+            params: Parameters by letter, one number each.
+            inputs: Inputs in the order of the attribute `inputs`, not their logarithms, shape (n,) each.
+
+        Returns:
+            Logarithms of the loss, shape (n,).
         """
         x = np.log(np.stack(np.broadcast_arrays(*(np.atleast_1d(np.asarray(each, np.float64)) for each in inputs))))
         frame = Frame.plain(len(self.inputs))
         return np.asarray(self.evaluate(self.encode(params, frame), x)[0][0])
 
     def predict(self, params: Mapping[str, ArrayLike], *inputs: ArrayLike) -> Values:
-        """Gives the loss that a law predicts; arguments are those of `log_predict`."""
+        """Predicts the loss, shape (n,); the arguments are those of `log_predict`."""
         return np.exp(self.log_predict(params, *inputs))
 
     def default_bounds(self, x: Values, frame: Frame) -> tuple[Values, Values]:
-        """Gives the bounds that each kind of parameter has in every law; arguments are those of `bounds`."""
-        # without a centre, an amplitude has to make up for the exponent times the mean logarithm
+        """Returns the bounds that follow from the kind of each parameter; the arguments are those of `bounds`."""
+        # without centring, an amplitude also has to cover the exponent times the mean logarithm of the input
         reach = LARGEST_EXPONENT * max(0.0, float(np.max(x.mean(axis=-1))))
         low, high = [], []
         for name in self.parameters:

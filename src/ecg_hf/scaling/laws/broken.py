@@ -1,4 +1,4 @@
-"""The power law that breaks once into another, smoothly."""
+"""The broken power law, which changes smoothly from one exponent to another at a break."""
 
 from collections.abc import Mapping
 from itertools import product
@@ -15,7 +15,7 @@ _WIDTH = 0.3
 
 
 class Broken(Law):
-    """L = E + A N^-alpha (1 + (N/d)^(1/f))^(-c f): exponent alpha far below d, alpha + c far above.
+    """The law L = E + A N^-alpha (1 + (N/d)^(1/f))^(-c f), whose exponent is alpha far below d and alpha + c far above.
 
     Source:
         Caballero et al. 2023 (arXiv:2210.14891), eq. 1 with one break.
@@ -29,7 +29,7 @@ class Broken(Law):
     num_starts = 48
 
     def evaluate(self, theta: Values, x: Values) -> tuple[Values, Values]:
-        """Gives the logarithm of the loss, shape (R, n), and its gradient by theta, shape (R, P, n)."""
+        """Returns the logarithm of the loss, shape (R, n), and its gradient with respect to theta, shape (R, P, n)."""
         a, constant, alpha, change, place, log_width = theta.T[:, :, None]
         width = np.exp(log_width)
         z = (x[0] - place) / width
@@ -48,12 +48,12 @@ class Broken(Law):
         return np.log(total), np.stack(slopes, axis=1) * (part / total)[:, None]
 
     def offsets(self, params: Mapping[str, Values], frame: Frame) -> dict[str, Values]:
-        """Gives what the frame takes from the logarithms of the amplitude and of the place of the break."""
+        """Returns the difference that the frame makes to the logarithms of the amplitude A and of the break d."""
         zero = np.zeros_like(params["alpha"])
         return {"A": np.log(frame.scale) + params["alpha"] * frame.centre[0], "d": frame.centre[0] + zero}
 
     def bounds(self, x: Values, frame: Frame) -> tuple[Values, Values]:
-        """Gives the lower and upper bound of theta for data, shape (P,) each; the break lies within the data."""
+        """Returns the lower and the upper bounds of theta, shape (P,) each; the break lies within the data."""
         low, high = self.default_bounds(x, frame)
         low[3] = -high[3]
         low[4], high[4] = x[0].min(), x[0].max()
@@ -61,7 +61,7 @@ class Broken(Law):
         return low, high
 
     def starts(self, x: Values, target: Values, weights: Values, frame: Frame) -> Values:
-        """Breaks the best unbroken laws in several places, up and down."""
+        """Starts from the best fits without a break, with breaks at several places to larger and smaller exponents."""
         lines = _LINE.starts(x, target, weights, frame)[:4]
         breaks = list(product(_CHANGES, np.quantile(x[0], [0.2, 0.4, 0.6, 0.8])))
         rows = []

@@ -1,4 +1,4 @@
-"""The early-stopped law of model and data size, whose two terms limit each other instead of adding up."""
+"""Kaplan's law of model and data size under early stopping, in which the larger of the two terms dominates."""
 
 from collections.abc import Mapping
 
@@ -12,10 +12,10 @@ _SUM = PowerLaws("sum", "", ("N", "D"), _TERMS, constant=True)
 
 
 class Kaplan(Law):
-    """L = E + ((A/N)^(alpha/beta) + B/D)^beta.
+    """The law L = E + ((A/N)^(alpha/beta) + B/D)^beta.
 
-    The working amplitudes are those of the terms alone, (A/N)^alpha and (B/D)^beta, so that L - E is their norm of
-    order 1/beta.
+    The working coordinates of A and B are the logarithms of A^alpha and B^beta, the amplitudes of the terms
+    (A/N)^alpha and (B/D)^beta. L - E is the norm of order 1/beta of these two terms.
 
     Source:
         Kaplan et al. 2020 (arXiv:2001.08361), eq. 1.5, with the constant E of Brandfonbrener et al. 2024
@@ -30,7 +30,7 @@ class Kaplan(Law):
     terms = _TERMS
 
     def evaluate(self, theta: Values, x: Values) -> tuple[Values, Values]:
-        """Gives the logarithm of the loss, shape (R, n), and its gradient by theta, shape (R, P, n)."""
+        """Returns the logarithm of the loss, shape (R, n), and its gradient with respect to theta, shape (R, P, n)."""
         a, b, constant, alpha, beta = theta.T[:, :, None]
         first, second = (a - alpha * x[0]) / beta, (b - beta * x[1]) / beta
         norm = np.logaddexp(first, second)
@@ -44,21 +44,21 @@ class Kaplan(Law):
         return np.log(total), gradient
 
     def offsets(self, params: Mapping[str, Values], frame: Frame) -> dict[str, Values]:
-        """Gives what the frame takes from the logarithm of each amplitude: ln A = theta + offset."""
+        """Returns, by amplitude, the difference that the frame makes to its coordinate, as for a sum of two terms."""
         return _SUM.offsets(params, frame)
 
     def log_amplitude(self, name: str, params: Mapping[str, Values]) -> Values:
-        """Gives the logarithm of the term alone: (A/N)^alpha at N = 1."""
+        """Returns the logarithm of A^alpha or B^beta, the term of the amplitude at N = 1 or D = 1."""
         return np.log(params[name]) * params["alpha" if name == "A" else "beta"]
 
     def amplitude(self, name: str, coordinate: Values, params: Mapping[str, Values]) -> Values:
-        """Undoes `log_amplitude`."""
+        """Returns the amplitude of a working coordinate; the inverse of `log_amplitude`."""
         return np.exp(coordinate / params["alpha" if name == "A" else "beta"])
 
     def bounds(self, x: Values, frame: Frame) -> tuple[Values, Values]:
-        """Gives the lower and upper bound of theta for data, shape (P,) each."""
+        """Returns the lower and the upper bounds of theta for the data, shape (P,) each."""
         return self.default_bounds(x, frame)
 
     def starts(self, x: Values, target: Values, weights: Values, frame: Frame) -> Values:
-        """Begins where the sum of the two terms fits: the same terms, whose norm is a little less than their sum."""
+        """Starts from fits of the sum of the same two terms, which is a little larger than their norm."""
         return _SUM.starts(x, target, weights, frame)

@@ -1,4 +1,4 @@
-"""The forms of scaling law by name."""
+"""The forms of scaling law by name, `LAWS`."""
 
 from ecg_hf.scaling.laws.base import Frame, Law
 from ecg_hf.scaling.laws.broken import Broken
@@ -36,10 +36,13 @@ LAWS: dict[str, Law] = {
 
 
 def get(name: str) -> Law:
-    """Gives a form of law.
+    """Returns a form of scaling law.
 
     Args:
-        name: A key of `LAWS`.
+        name: Name of the form, a key of `LAWS`.
+
+    Returns:
+        The law.
 
     Raises:
         KeyError: If there is no such form.

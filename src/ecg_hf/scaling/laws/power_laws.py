@@ -1,4 +1,4 @@
-"""Sums of power laws: one input, model and data size, or with the number of labels."""
+"""Laws that are sums of power-law terms of model size, amount of data and number of labels."""
 
 from collections.abc import Mapping
 from itertools import product
@@ -14,14 +14,15 @@ _COARSE_GRID = np.geomspace(0.03, 1.2, 14)
 
 
 class PowerLaws(Law):
-    """Sum of terms (amplitude, exponent, input), with or without a constant E that no scale removes.
+    """A sum of power-law terms, with or without a constant E, the loss that no scale removes.
 
     Args:
-        name: By which it is asked for.
-        formula: As in the literature.
-        inputs: Letters.
-        terms: Amplitude, exponent and number of the input of each; two terms may share an exponent.
-        constant: Whether E is added.
+        name: Name of the law in `LAWS`.
+        formula: Formula as in the literature.
+        inputs: Letters of the inputs.
+        terms: Letter of the amplitude, letter of the exponent, and position of the input, for each term. Two terms may
+            share an exponent.
+        constant: Whether E is added to the terms.
 
     Source:
         Hoffmann et al. 2022 (arXiv:2203.15556), eq. 2; one exponent for both inputs: Gadre et al. 2024
@@ -35,7 +36,7 @@ class PowerLaws(Law):
         self.parameters = (*(amplitude for amplitude, _, _ in terms), *self.levels, *self.exponents)
 
     def evaluate(self, theta: Values, x: Values) -> tuple[Values, Values]:
-        """Gives the logarithm of the loss, shape (R, n), and its gradient by theta, shape (R, P, n)."""
+        """Returns the logarithm of the loss, shape (R, n), and its gradient with respect to theta, shape (R, P, n)."""
         place = {name: column for column, name in enumerate(self.parameters)}
         parts = []
         for column, (_, exponent, number) in enumerate(self.terms):
@@ -52,12 +53,12 @@ class PowerLaws(Law):
         return np.log(total), gradient
 
     def offsets(self, params: Mapping[str, Values], frame: Frame) -> dict[str, Values]:
-        """Gives what the frame takes from the logarithm of each amplitude: ln A = theta + offset."""
+        """Returns, by amplitude, the difference that the frame makes to its logarithm: ln A = theta + offset."""
         unit = np.log(frame.scale)
         return {amplitude: unit + params[exponent] * frame.centre[number] for amplitude, exponent, number in self.terms}
 
     def starts(self, x: Values, target: Values, weights: Values, frame: Frame) -> Values:
-        """Solves for amplitudes and E at every point of a grid of exponents: they enter linearly.
+        """Solves a linear least-squares problem for the amplitudes and E at every point of a grid of exponents.
 
         Source:
             Golub and Pereyra 1973: variable projection, here with non-negative amplitudes and relative residuals.
@@ -75,17 +76,24 @@ class PowerLaws(Law):
         linear, squares = non_negative(np.stack(columns, axis=1) * scaled, np.sqrt(weights))
         order = np.argsort(squares, kind="stable")[:512]
         order = order[_apart(exponents[order])]
-        # far below every residual, yet not so far that the gradient is gone
+        # an amplitude of zero has no logarithm; this one is far below every residual but still has a gradient
         amplitudes = np.log(np.maximum(linear[order, : len(self.terms)], 1e-4 / columns[0].mean()))
         return np.hstack([amplitudes, linear[order, len(self.terms) :], exponents[order]])
 
     def bounds(self, x: Values, frame: Frame) -> tuple[Values, Values]:
-        """Gives the lower and upper bound of theta for data, shape (P,) each."""
+        """Returns the lower and the upper bounds of theta for the data, shape (P,) each."""
         return self.default_bounds(x, frame)
 
 
 def _apart(exponents: Values) -> list[int]:
-    """Picks grid points, best first, that are not neighbours of one already picked: other valleys, not other steps."""
+    """Picks grid points, best first, without the neighbours of those picked, so that starts lie in several valleys.
+
+    Args:
+        exponents: Exponents of the grid points, best first, shape (G, number of exponents).
+
+    Returns:
+        Positions of the picked points.
+    """
     places = np.log(exponents)
     left = np.ones(len(places), dtype=bool)
     picked: list[int] = []
@@ -97,9 +105,16 @@ def _apart(exponents: Values) -> list[int]:
 
 
 def non_negative(basis: Values, target: Values) -> tuple[Values, Values]:
-    """Solves min |target - c basis| with c >= 0 for many bases at once, of shape (G, m, n).
+    """Minimises |target - c basis| over c >= 0 for many bases at once.
 
-    Every set of columns that are not zero is tried, which for few columns is fastest and exact.
+    Every subset of the m coefficients is solved for, with the rest at zero. For small m this is exact and fastest.
+
+    Args:
+        basis: Bases, shape (G, m, n).
+        target: Target, shape (n,).
+
+    Returns:
+        The coefficients c, shape (G, m), and the sums of squares, shape (G,).
     """
     num, size, _ = basis.shape
     norms = np.linalg.norm(basis, axis=2, keepdims=True)

@@ -1,4 +1,4 @@
-"""The law of model and data size when the same records are seen again and again."""
+"""The law of model and data size for training that repeats its records over several epochs."""
 
 from collections.abc import Mapping
 from itertools import product
@@ -14,10 +14,10 @@ _NUM_SUMS = 4
 
 
 class Repeated(Law):
-    """Power laws of an effective N and D: a record seen again is worth less each time, and so is a parameter too many.
+    """The chinchilla law of an effective N and D, in which each repetition of a record is worth less than the last.
 
-    D counts unique records and S those seen, epochs times D. The value of repetition decays at the rate R_D*, that of
-    parameters beyond the optimum for D at the rate R_N*.
+    D counts unique records and S the records seen, D times the epochs. The value of repetitions decays with the
+    constant R_D*; the value of parameters beyond the optimum for D decays with the constant R_N*.
 
     Source:
         Muennighoff et al. 2023 (arXiv:2305.16264), eq. 5, 6 and 11; N_opt is Hoffmann's, their eq. 4.
@@ -31,10 +31,10 @@ class Repeated(Law):
     num_starts = _NUM_SUMS * len(_HALF_LIVES) ** 2
 
     def evaluate(self, theta: Values, x: Values) -> tuple[Values, Values]:
-        """Gives the logarithm of the loss, shape (R, n), and its gradient by theta, shape (R, P, n)."""
+        """Returns the logarithm of the loss, shape (R, n), and its gradient with respect to theta, shape (R, P, n)."""
         a, b, _, alpha, beta, log_rate_d, log_rate_n = theta.T[:, :, None]
         unique = np.minimum(x[1], x[2])
-        # the optimum N for so much unique data, where alpha A N^-alpha = beta B D^-beta
+        # the optimal N for this many unique records, where alpha A N^-alpha = beta B D^-beta
         balance = np.log(alpha / beta) + a - b
         optimum = balance / alpha + beta / alpha * unique
         capped = optimum < x[0]
@@ -52,32 +52,32 @@ class Repeated(Law):
         return log_loss, gradient
 
     def centre(self, logs: Values) -> Values:
-        """Gives unique and seen records one origin, so that they can be compared."""
+        """Returns the origin of each input, shape (3,); unique records and records seen share one for comparison."""
         centre: Values = logs.mean(axis=1)
         centre[2] = centre[1]
         return centre
 
     def offsets(self, params: Mapping[str, Values], frame: Frame) -> dict[str, Values]:
-        """Gives what the frame takes from the logarithm of each amplitude: ln A = theta + offset."""
+        """Returns, by amplitude, the difference that the frame makes to its logarithm: ln A = theta + offset."""
         return _SUM.offsets(params, frame)
 
     def bounds(self, x: Values, frame: Frame) -> tuple[Values, Values]:
-        """Gives the lower and upper bound of theta for data, shape (P,) each."""
+        """Returns the lower and the upper bounds of theta for the data, shape (P,) each."""
         low, high = self.default_bounds(x, frame)
         low[5:], high[5:] = np.log(1e-2), np.log(1e6)
         return low, high
 
     def starts(self, x: Values, target: Values, weights: Values, frame: Frame) -> Values:
-        """Combines fits that take every record seen as new with a grid of rates."""
+        """Combines fits that count every record seen as a new one with a grid of R_D* and R_N*."""
         sums = _SUM.starts(np.stack([x[0], x[2]]), target, weights, frame)[:_NUM_SUMS]
         rates = np.array(list(product(_HALF_LIVES, repeat=2)))
         return np.hstack([np.repeat(sums, len(rates), axis=0), np.tile(rates, (len(sums), 1))])
 
 
 def _decayed(log_once: Values, log_all: Values, log_rate: Values) -> tuple[Values, Values, Values]:
-    """Gives the logarithm of u (1 + R* (1 - exp(-R/R*))) with R = all/u - 1, and its slopes by ln u and by ln R*."""
+    """Computes the logarithm of u (1 + R* (1 - exp(-R/R*))), R = all/u - 1, and its derivatives by ln u and ln R*."""
     rate = np.exp(log_rate)
-    ratio = np.exp(np.clip(log_all - log_once, 0.0, 50.0))  # a search may pass through absurd optima
+    ratio = np.exp(np.clip(log_all - log_once, 0.0, 50.0))  # a search may pass through optima far outside the data
     left = np.exp(-(ratio - 1) / rate)
     total = 1 - rate * np.expm1(-(ratio - 1) / rate)
     by_once = 1 - left * ratio / total

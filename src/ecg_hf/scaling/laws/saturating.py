@@ -1,4 +1,4 @@
-"""The law of a loss that starts from a known level of chance."""
+"""The saturating law, in which the loss of small models levels off at the known loss at chance."""
 
 from collections.abc import Mapping
 from itertools import product
@@ -14,10 +14,10 @@ _CONSTANTS = (0.0, 0.3, 0.6, 0.8, 0.9, 0.97)
 
 
 class Saturating(Law):
-    """(L - E) / (L0 - L)^g = A N^-alpha, where L0 is the loss of a model that only knows the prevalence.
+    """The law (L - E) / (L0 - L)^g = A N^-alpha, where L0 is the loss of a model that knows only the prevalence.
 
-    Near L0 no power law holds; far below it this is one, with exponent alpha. L0 is known (1 for a normalised
-    entropy) and has to be given.
+    Far below L0 the law is a power law with exponent alpha; near L0 no power law holds. L0 is known, for example 1 for
+    a normalised entropy, and has to be given.
 
     Source:
         Alabdulmohsin et al. 2022 (arXiv:2209.06640), M4.
@@ -32,9 +32,9 @@ class Saturating(Law):
     given = ("L0",)
 
     def evaluate(self, theta: Values, x: Values) -> tuple[Values, Values]:
-        """Gives the logarithm of the loss, shape (R, n), and its gradient by theta, shape (R, P, n).
+        """Returns the logarithm of the loss, shape (R, n), and its gradient with respect to theta, shape (R, P, n).
 
-        With L = E + w s(z), w = L0 - E and s the logistic function, the law is one monotone equation for z.
+        With L = E + w s(z), where w = L0 - E and s is the logistic function, the law becomes a monotone equation in z.
         """
         a, constant, chance, alpha, g = theta.T[:, :, None]
         width = chance - constant
@@ -42,7 +42,7 @@ class Saturating(Law):
         share, rest = expit(z), expit(-z)
         slope = rest + g * share
         loss = constant + width * share
-        steep = width * share * rest / slope  # change of L with the logarithm of the right side
+        steep = width * share * rest / slope  # derivative of L by the logarithm of the right-hand side
         gradient = np.stack(
             [
                 steep,
@@ -56,11 +56,11 @@ class Saturating(Law):
         return np.log(loss), gradient / loss[:, None]
 
     def offsets(self, params: Mapping[str, Values], frame: Frame) -> dict[str, Values]:
-        """Gives what the frame takes from the logarithm of the amplitude: ln A = theta + offset."""
+        """Returns the difference that the frame makes to the logarithm of the amplitude: ln A = theta + offset."""
         return {"A": (1 - params["g"]) * np.log(frame.scale) + params["alpha"] * frame.centre[0]}
 
     def bounds(self, x: Values, frame: Frame) -> tuple[Values, Values]:
-        """Gives the lower and upper bound of theta for data, shape (P,) each."""
+        """Returns the lower and the upper bounds of theta for the data, shape (P,) each."""
         low, high = self.default_bounds(x, frame)
         high[1] = min(high[1], frame.chance * (1 - 1e-9))
         low[2], high[2] = frame.smallest, np.inf
@@ -68,7 +68,7 @@ class Saturating(Law):
         return low, high
 
     def starts(self, x: Values, target: Values, weights: Values, frame: Frame) -> Values:
-        """Draws a line through the transformed losses for every g and E of a grid, with chance as in `frame`."""
+        """Fits a line to the transformed losses for every g and E of a grid, with L0 from the frame."""
         loss, chance = np.exp(target), frame.chance
         below = loss < 0.995 * chance
         if below.sum() < 2:
@@ -85,9 +85,9 @@ class Saturating(Law):
 
 
 def _solve(right: Values, g: Values) -> Values:
-    """Solves g softplus(z) - softplus(-z) = right for z by Newton's steps, which cannot overshoot twice.
+    """Solves g softplus(z) - softplus(-z) = right for z with Newton's method.
 
-    The left side is monotone, and convex or concave throughout.
+    The left side is monotone, and everywhere convex or everywhere concave, so that at most one step overshoots.
     """
     z = np.where(right < 0, right, right / np.maximum(g, 0.05))
     for _ in range(_MAX_STEPS):

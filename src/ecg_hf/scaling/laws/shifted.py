@@ -1,4 +1,4 @@
-"""The law of one loss as a function of another."""
+"""The loss-to-loss law, a shifted power law from one loss to another."""
 
 from collections.abc import Mapping
 from itertools import product
@@ -11,7 +11,7 @@ _SHARES = (0.0, 0.3, 0.6, 0.8, 0.9, 0.96)
 
 
 class Shifted(Law):
-    """L_y = E_y + K (L_x - E_x)^kappa, x the loss of the same or a paired model on other data.
+    """The law L_y = E_y + K (L_x - E_x)^kappa, where L_x is the loss of the same or a paired model on other data.
 
     Source:
         Brandfonbrener et al. 2024 (arXiv:2411.12925), eq. 5; Mayilvahanan et al. 2025 (arXiv:2502.12120), eq. 1.
@@ -26,7 +26,7 @@ class Shifted(Law):
     num_starts = 36
 
     def evaluate(self, theta: Values, x: Values) -> tuple[Values, Values]:
-        """Gives the logarithm of L_y, shape (R, n), and its gradient by theta, shape (R, P, n)."""
+        """Returns the logarithm of L_y, shape (R, n), and its gradient with respect to theta, shape (R, P, n)."""
         level, floor, constant, kappa = theta.T[:, :, None]
         above = np.maximum(np.exp(x[0]) - floor, 1e-12)
         part = np.exp(level + kappa * np.log(above))
@@ -35,15 +35,15 @@ class Shifted(Law):
         return np.log(total), gradient / total[:, None]
 
     def unit(self, name: str, frame: Frame) -> float:
-        """Gives the unit of a level: E_x has that of the input."""
+        """Returns the loss that one unit of a level stands for; E_x is in units of L_x and E_y in units of L_y."""
         return float(np.exp(frame.centre[0])) if name == "E_x" else frame.scale
 
     def offsets(self, params: Mapping[str, Values], frame: Frame) -> dict[str, Values]:
-        """Gives what the frame takes from the logarithm of the amplitude: ln K = theta + offset."""
+        """Returns the difference that the frame makes to the logarithm of the amplitude: ln K = theta + offset."""
         return {"K": np.log(frame.scale) - params["kappa"] * frame.centre[0]}
 
     def bounds(self, x: Values, frame: Frame) -> tuple[Values, Values]:
-        """Gives the lower and upper bound of theta for data, shape (P,) each."""
+        """Returns the lower and the upper bounds of theta for the data, shape (P,) each."""
         low, high = self.default_bounds(x, frame)
         low[1], high[1] = 0.0, float(np.exp(x[0].min())) * (1 - 1e-6)
         low[2], high[2] = 0.0, frame.smallest * (1 - 1e-6)
@@ -51,7 +51,7 @@ class Shifted(Law):
         return low, high
 
     def starts(self, x: Values, target: Values, weights: Values, frame: Frame) -> Values:
-        """Draws a line through the logarithms of what lies above every pair of floors of a grid."""
+        """Fits a line to ln(L_y - E_y) as a function of ln(L_x - E_x) for every E_x and E_y of a grid."""
         lowest, found, squares = float(np.exp(x[0].min())), [], []
         for share_x, share_y in product(_SHARES, repeat=2):
             floor, constant = share_x * lowest, share_y * frame.smallest

@@ -1,4 +1,4 @@
-"""Comparisons of a study, ready for JSON."""
+"""Comparisons of a study, converted to values for JSON."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from ecg_hf.scaling.report.contrasts import Contrast, Transfer
 
 
 def pair_numbers(pair: Contrast) -> dict[str, Any]:
-    """Gives what two cells are to each other, with the curve and the crossing as numbers."""
+    """Returns the comparison of two cells as values for JSON, with its curves and its crossing."""
     return {
         "evaluation": list(pair.a.evaluation),
         "a": pair.a.name,
@@ -50,14 +50,14 @@ def _curve(curve: IsoLoss | None) -> dict[str, Any] | None:
 
 
 def _plain(value: Any) -> Any:
-    """Gives a value for JSON as `Estimate.as_dict` does: undefined is None and infinity "inf"."""
+    """Converts a value for JSON as `Estimate.as_dict` does: NaN to None, infinity to "inf" or "-inf"."""
     if not isinstance(value, float):
         return value
     return None if value != value else str(value) if abs(value) == float("inf") else value
 
 
 def transfer_numbers(each: Transfer) -> dict[str, Any]:
-    """Gives how one loss goes with another, with what is wrong with the fits."""
+    """Returns the relation between two losses of a cell as values for JSON, with the flags of its fits."""
     curve = each.joint.profile if each.joint else None
     return {
         "cell": each.y.name,

@@ -1,4 +1,4 @@
-"""Figures of comparisons: iso-loss curves, one loss against another, frontiers of compute."""
+"""Figures of comparisons, which show iso-loss curves, one loss against another, or frontiers of compute."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from ecg_hf.scaling.report.plots import COLOURS, FAINT, INK, RED, bare, number_t
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_LARGEST_RATIO = 1e3
+_LARGEST_RATIO = 1e3  # multipliers are drawn up to this value, and down to its inverse
 
 
 def plot_iso_loss(
@@ -24,15 +24,18 @@ def plot_iso_loss(
     joints: Sequence[JointMultiplier | None] | None = None,
     remarks: Sequence[str] | None = None,
 ) -> "Figure":
-    """Draws how many times more the second cell needs, over the losses that both reach.
+    """Draws the iso-loss multiplier of each pair of cells over the losses that both cells reach.
 
     Args:
-        curves: One panel each.
-        joints: The joint multiplier of each pair, drawn as a line; None where one number would mislead.
-        remarks: On each panel, in red, such as why it would.
+        curves: Iso-loss curves, one panel each.
+        joints: Joint multiplier of each pair, drawn as a line; None where a single number would mislead.
+        remarks: Text of each panel in red, such as reasons to doubt the multiplier.
+
+    Returns:
+        The figure.
 
     Raises:
-        ValueError: If there are none.
+        ValueError: If there are no curves.
     """
     if not curves:
         raise ValueError("expected at least one iso-loss curve, got none")
@@ -70,18 +73,23 @@ def plot_loss_to_loss(
     labels: tuple[str, str] = ("loss in distribution", "loss out of distribution"),
     remarks: Sequence[Sequence[str]] | None = None,
 ) -> "Figure":
-    """Draws one loss against another, runs coloured by size; runs of one size that leave the curve refuse it.
+    """Draws one loss of each cell against another, with runs coloured by size, and the fitted curve.
+
+    Runs of one size that leave the curve show that no single curve exists.
 
     Args:
-        names: Of the cells, one panel each.
-        laws: Of each cell.
+        names: Names of the cells, one panel each.
+        laws: Loss-to-loss law of each cell.
         sizes: N of the runs of each cell, shape (n,).
-        collapses: Of each cell; a refused curve is drawn dashed and said in red.
-        labels: Of the two losses.
-        remarks: On each panel, in red, beside the grave flags of its law: such as those of another fit to it.
+        collapses: Collapse test of each cell; a refused curve is dashed and marked in red.
+        labels: Labels of the axes, loss x and loss y.
+        remarks: Texts of each panel in red, besides the grave flags of its law, such as flags of another fit.
+
+    Returns:
+        The figure.
 
     Raises:
-        ValueError: If there are none.
+        ValueError: If there are no laws.
     """
     if not laws:
         raise ValueError("expected at least one loss-to-loss law, got none")
@@ -114,15 +122,18 @@ def plot_loss_to_loss(
 
 
 def plot_frontiers(names: Sequence[str], frontiers: Sequence[Frontier], loss: str = "loss") -> "Figure":
-    """Draws the size that each budget should buy and the loss it then has; dashed where nothing was trained.
+    """Draws the best size for each budget and its predicted loss; curves are dashed beyond the runs.
 
     Args:
-        names: Of the cells.
-        frontiers: Of each cell, all of one loss.
-        loss: Its name.
+        names: Names of the cells.
+        frontiers: Frontier of each cell, all of the same loss.
+        loss: Name of the loss.
+
+    Returns:
+        The figure.
 
     Raises:
-        ValueError: If there are none.
+        ValueError: If there are no frontiers.
     """
     if not frontiers:
         raise ValueError("expected at least one frontier, got none")

@@ -1,4 +1,4 @@
-"""What the cells of a study are to each other, and what a loss in distribution says of one out of distribution."""
+"""Contrasts, which compare pairs of cells, and transfers, which relate losses in and out of distribution."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -27,26 +27,26 @@ from ecg_hf.scaling.report.study import Cell, CellLaw, Evaluation, Study
 Result = TypeVar("Result")
 
 SUPERVISED = ("sl", "supervised")
-_LIKELY = 0.5  # share of replicates above which a crossing inside the data is believed
+_LIKELY = 0.5  # fraction of replicates above which a crossing inside the data is believed
 
 
 @dataclass(eq=False)
 class Contrast:
-    """Two cells on one evaluation.
+    """The comparison of two cells on one evaluation.
 
     Args:
-        a: The first.
-        b: The second; multipliers say how many times more it needs.
-        axis: N between families, D between paradigms.
-        iso: The curve.
-        joint: One factor.
-        ratio: Of the exponents.
-        compute: The curve in FLOP.
-        grid: Read off the runs.
-        crossing: Where the laws cross.
-        paired: Out of distribution, the loss of b as a function of that of a, runs paired by N and D.
-        collapse: Whether one curve of that kind exists.
-        refused: Why one of these is missing, one sentence each.
+        a: Law of the first cell.
+        b: Law of the second cell; a multiplier of 2 means that it needs twice as much as the first.
+        axis: Input that is compared: "N" between families, "D" between paradigms.
+        iso: Iso-loss multiplier, a curve over losses.
+        joint: Joint multiplier, one factor for all losses.
+        ratio: Exponent of the first cell over that of the second.
+        compute: Compute multiplier, the iso-loss curve in FLOPs.
+        grid: Grid multiplier, which is read off the runs without any law.
+        crossing: Crossover, the value of the input at which the laws cross.
+        paired: Loss-to-loss law of b as a function of a, over runs paired by N and D; only out of distribution.
+        collapse: Test whether the paired losses lie on one curve.
+        refused: Reasons why comparisons are missing, one sentence each.
     """
 
     a: CellLaw
@@ -64,42 +64,42 @@ class Contrast:
 
     @property
     def no_factor(self) -> str:
-        """Why one factor between the cells would mislead; empty if it would not."""
+        """Reason why a single factor between the cells would mislead; empty if it would not."""
         if self.crossing is not None and self.crossing.inside and self.crossing.share_crossing > _LIKELY:
             return "the laws cross inside the data"
         return "one factor is refused" if self.joint is not None and self.joint.rejected else ""
 
     @property
     def headline(self) -> Estimate | None:
-        """The joint multiplier unless one factor would mislead; then the median of the curve."""
+        """The joint multiplier, or the median of the iso-loss curve if a single factor would mislead."""
         if self.joint is not None and not self.no_factor:
             return self.joint.estimate
         return self.iso.median if self.iso is not None else None
 
     @property
     def doubt(self) -> str:
-        """What makes the headline less than it seems; empty if nothing does."""
+        """Reasons to doubt the headline; empty if there are none."""
         weak = [text for law in (self.a, self.b) for text in _weaknesses(law, _exponent(law, self.axis))]
         found = [self.no_factor, *weak, _not_finite(self.headline)]
         return "; ".join(text for text in found if text)
 
     def __str__(self) -> str:
-        said = f"{self.a.evaluation[0]}: {self.a.name} and {self.b.name}: {self.headline or 'no factor'}"
-        return said + (f"; DOUBTFUL: {self.doubt}" if self.doubt else "")
+        text = f"{self.a.evaluation[0]}: {self.a.name} and {self.b.name}: {self.headline or 'no factor'}"
+        return text + (f"; DOUBTFUL: {self.doubt}" if self.doubt else "")
 
 
 @dataclass(eq=False)
 class Transfer:
-    """How the loss of a cell in distribution goes with one out of distribution, over the same runs.
+    """The relation between a cell's loss in distribution and one of its losses out of distribution, over the same runs.
 
     Args:
         x: Law of the loss in distribution.
         y: Law of the loss out of distribution.
-        law: In two stages, with the uncertainty of both constants.
-        joint: All four parameters at once.
-        collapse: Whether one curve exists.
-        elasticity: Without constants.
-        refused: Why one of these is missing.
+        law: Loss-to-loss law fitted in two stages, with the uncertainty of both constants.
+        joint: Loss-to-loss law whose four parameters are fitted at once.
+        collapse: Test whether the losses lie on one curve.
+        elasticity: Elasticity d ln L_ood / d ln L_id, which needs no constants.
+        refused: Reasons why results are missing, one sentence each.
     """
 
     x: CellLaw
@@ -112,7 +112,7 @@ class Transfer:
 
     @property
     def flags(self) -> dict[str, tuple[str, ...]]:
-        """What makes each of the fits less than it seems, by method."""
+        """Warnings about the two loss-to-loss fits, by method."""
         return {law.method: law.flags for law in (self.law, self.joint) if law is not None}
 
 
@@ -121,9 +121,9 @@ class Contrasts:
     """All comparisons of a study.
 
     Args:
-        pairs: Of cells.
-        transfers: Of evaluations within a cell.
-        kappa_ratios: Of transfers to one evaluation, with the names of the cells.
+        pairs: Comparisons of two cells on one evaluation.
+        transfers: Relations between the losses of one cell on two evaluations.
+        kappa_ratios: Ratios of kappa between paradigms of a family, with the evaluation and the names of both cells.
     """
 
     pairs: list[Contrast]
@@ -132,20 +132,24 @@ class Contrasts:
 
 
 def contrast(study: Study, say: Callable[[str], None] = lambda text: None) -> Contrasts:
-    """Compares cells that differ in family only, and out of distribution those that differ in paradigm only.
+    """Compares the cells of a study in pairs, and each cell's loss in distribution with its losses out of distribution.
 
-    In distribution, paradigms have losses of unlike units and are never compared.
+    Two cells are compared if they differ in family only or, out of distribution, if they have the same family. In
+    distribution, losses of different paradigms or objectives have different units and are never compared.
 
     Args:
-        study: With its laws.
-        say: Takes a line of progress.
+        study: Study with its laws.
+        say: Function that is called with a line of progress for each pair of cells.
+
+    Returns:
+        All comparisons of the study.
     """
     pairs = []
     for evaluation, laws in study.laws.items():
         for a, b in combinations(laws.values(), 2):
             axis = _axis(a.cell, b.cell, evaluation)
             if axis == "D" and a.cell[1] in SUPERVISED:
-                a, b = b, a  # the usual question is how many more records supervision needs
+                a, b = b, a  # the usual question is how many more records supervised training needs
             if axis is not None and a.fit.points.letters == b.fit.points.letters and axis in a.fit.points.letters:
                 pairs.append(_contrast(a, b, axis))
                 say(str(pairs[-1]))
@@ -191,13 +195,13 @@ def _contrast(a: CellLaw, b: CellLaw, axis: str) -> Contrast:
 
 
 def _named(law: CellLaw) -> Boot:
-    """Gives a bootstrap whose points name their objective too: two objectives of one paradigm are compared as well."""
+    """Returns a law's bootstrap with its objective in the name, as two objectives of one paradigm may be compared."""
     points = replace(law.fit.points, cell=law.name)
     return replace(law.boot, fit=replace(law.fit, points=points))
 
 
 def _relate_cells(found: Contrast, a: Boot, b: Boot) -> None:
-    """Relates losses test to test, whose units agree; in distribution they are those of the objectives."""
+    """Relates the losses of two cells on one evaluation out of distribution, where their units agree."""
     note = found.refused
     boots = _try(note, "pairs of runs", lambda: pair_up(a, b))
     if boots is not None:
@@ -206,7 +210,7 @@ def _relate_cells(found: Contrast, a: Boot, b: Boot) -> None:
 
 
 def _weaknesses(law: CellLaw, exponent: str) -> list[str]:
-    """Says which of the two parameters that every multiplier hangs on the runs of a cell do not determine."""
+    """Lists which of E and the exponent, on which every multiplier depends, the runs of a cell do not determine."""
     fit = law.fit
     kinds = (("at a bound", fit.at_bound), ("unidentified", fit.unidentified))
     return [f"{name} of {law.name} is {text}" for text, names in kinds for name in ("E", exponent) if name in names]
@@ -220,7 +224,7 @@ def _not_finite(estimate: Estimate | None) -> str:
 
 
 def _exponent(law: CellLaw, axis: str) -> str:
-    """The exponent of an axis: that of its term, and alpha in a law of one input or of one exponent."""
+    """Returns the name of an axis' exponent, which is alpha in every law of one input or one exponent."""
     return "beta" if axis == "D" and "beta" in law.fit.law.exponents else "alpha"
 
 
@@ -249,7 +253,7 @@ def _transfer(x: CellLaw, y: CellLaw) -> Transfer:
 
 
 def _kappa_ratios(transfers: list[Transfer]) -> list[tuple[str, str, str, Estimate]]:
-    """Between paradigms of one family, on one evaluation."""
+    """Divides the kappas of each two cells of one family on one evaluation."""
     found = []
     for first, second in combinations([each for each in transfers if each.law is not None], 2):
         same: Any = first.y.evaluation == second.y.evaluation and first.y.cell[0] == second.y.cell[0]

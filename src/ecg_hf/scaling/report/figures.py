@@ -1,4 +1,4 @@
-"""The figures of a report as files, and the Markdown that shows them."""
+"""The figures of a report, saved as files, and the Markdown that shows them."""
 
 import logging
 import re
@@ -19,15 +19,15 @@ logger = logging.getLogger(__name__)
 
 
 def draw_study(study: Study, contrasts: Contrasts, folder: Path) -> dict[str, list[str]]:
-    """Saves the figures of a study; without Matplotlib there are none, and the log says so.
+    """Saves the figures of a study; without Matplotlib it saves none and logs a warning.
 
     Args:
-        study: With its laws.
-        contrasts: Of its cells.
-        folder: Where to write; made if needed.
+        study: Study with its laws.
+        contrasts: Comparisons of its cells.
+        folder: Folder of the figures; it is created if needed.
 
     Returns:
-        Markdown of the figures by section: each evaluation, "iso-loss", "transfer", "frontier".
+        Markdown of the figures by section, which is an evaluation, "iso-loss", "transfer" or "frontier".
     """
     gallery = _Gallery(folder)
     try:
@@ -41,14 +41,21 @@ def draw_study(study: Study, contrasts: Contrasts, folder: Path) -> dict[str, li
 
 
 class _Gallery:
-    """A folder of figures."""
+    """A folder of figures, and the Markdown that shows them by section."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.sections: dict[str, list[str]] = {}
 
     def add(self, section: str, figure: "Figure", kind: str, *names: object) -> None:
-        """Saves a figure under its kind and names, and shows it in a section."""
+        """Saves a figure, and adds it to a section.
+
+        Args:
+            section: Section of the report.
+            figure: Figure to save.
+            kind: Kind of the figure, the first word of its file name.
+            names: Further words of the file name; empty ones, zeros and "none" are left out.
+        """
         words = [kind, *(str(name) for name in names if name not in (None, "none", 0, ""))]
         path = self.folder / f"{re.sub(r'[^a-z0-9]+', '-', ' '.join(words).lower()).strip('-')}.png"
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -99,13 +106,13 @@ def _draw_comparisons(gallery: _Gallery, evaluation: Evaluation, contrasts: Cont
 
 
 def _grave(method: str, flags: dict[str, tuple[str, ...]]) -> list[str]:
-    """Gives the flags of one fit, short enough for a panel."""
+    """Lists the grave flags of one fit, shortened to fit into a panel."""
     found = [flag.removesuffix(" is not determined by these points") for flag in flags.get(method, ())]
     return [f"{method} fit, {flag}" for flag in found if flag.startswith(GRAVE)]
 
 
 def _draw_frontiers(gallery: _Gallery, study: Study) -> None:
-    """One figure per loss in distribution: losses of unlike objectives have unlike units, also under one metric."""
+    """Draws one figure per loss in distribution, as losses of different objectives have different units."""
     for evaluation, laws in study.laws.items():
         kinds: dict[str, list[tuple[str, Frontier]]] = {}
         for law in laws.values():

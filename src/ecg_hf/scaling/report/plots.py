@@ -1,4 +1,4 @@
-"""Figures of laws: curves with bands, contours, residuals, profiles. Every fit's flags stand in red beside it."""
+"""Figures of laws, which show curves with bands, contours, residuals or profiles, and the flags of each fit in red."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -28,15 +28,18 @@ MOST_PANELS = 6
 
 
 def plot_laws(sources: Sequence[Source]) -> "Figure":
-    """Draws the loss against each input, one column per law, one curve per level of the other input.
+    """Draws the loss against each input, with one column per law and one curve per level of the other input.
 
     Bands are pointwise 95 % intervals of the law, not of a run. Curves end at the data.
 
     Args:
-        sources: Fits, or bootstraps for bands, of one evaluation.
+        sources: Fits of one evaluation, or bootstraps, which add bands.
+
+    Returns:
+        The figure.
 
     Raises:
-        ValueError: If there are none, or more than six.
+        ValueError: If there are no laws, or more than six, or their inputs differ.
     """
     fits = _fits(sources)
     letters = fits[0].points.letters
@@ -66,7 +69,7 @@ def _draw_law(axes: "Axes", source: Source, fit: Fit, letter: str) -> None:
         values = points.inputs[other]
         levels, shade = _levels(values, x), _shades(values)
         axes.scatter(x, points.loss, c=[shade(value) for value in values], s=13, zorder=3)
-        # the other inputs of a law of three are held at their largest
+        # in a law of three inputs, the third is held at its largest value
         held = {name: np.full(_NUM_CURVE, points.inputs[k].max()) for k, name in enumerate(points.letters)}
         for level in levels:
             at = held | {letter: grid, points.letters[other]: np.full(_NUM_CURVE, level)}
@@ -80,7 +83,7 @@ def _draw_law(axes: "Axes", source: Source, fit: Fit, letter: str) -> None:
 
 
 def _levels(other: Values, x: Values) -> Values:
-    """Picks levels of the other input that were trained at several x, else ones that spread over it."""
+    """Chooses levels of the other input that were trained at several x, or else levels spread over its range."""
     found = np.unique(other)
     varied = found[[len(np.unique(x[other == level])) >= _FEW for level in found]]
     if len(varied) < 2:
@@ -89,7 +92,7 @@ def _levels(other: Values, x: Values) -> Values:
 
 
 def _shades(values: Values) -> Callable[[float], Any]:
-    """Gives the colour of a value of the other input, the larger the darker."""
+    """Returns the function from a value of the other input to its colour, darker for larger values."""
     from matplotlib import colormaps
 
     low, high = np.log(values.min()), np.log(values.max())
@@ -108,15 +111,18 @@ def _draw_curve(
 
 
 def plot_contours(sources: Sequence[Source]) -> "Figure":
-    """Draws the predicted loss over N and D, with the runs in the colour of their own loss.
+    """Draws the predicted loss over N and D, with each run in the colour of its own loss.
 
-    A run that stands out is one that the law misses. Beyond the dotted box nothing was trained.
+    The law misses a run that stands out from its background. No run lies outside the dotted box.
 
     Args:
         sources: Fits or bootstraps of laws of two inputs.
 
+    Returns:
+        The figure.
+
     Raises:
-        ValueError: If there are none, more than six, or a law has not two inputs.
+        ValueError: If there are no laws, or more than six, or one does not have two inputs.
     """
     from matplotlib.colors import LogNorm
     from matplotlib.patches import Rectangle
@@ -150,13 +156,16 @@ def plot_contours(sources: Sequence[Source]) -> "Figure":
 
 
 def plot_residuals(sources: Sequence[Source]) -> "Figure":
-    """Draws what each law leaves unexplained against each input; a trend says that the form is wrong there.
+    """Draws the residuals of each law against each input; a trend means that the form is wrong there.
 
     Args:
         sources: Fits or bootstraps of one evaluation.
 
+    Returns:
+        The figure.
+
     Raises:
-        ValueError: If there are none, or more than six.
+        ValueError: If there are no laws, or more than six, or their inputs differ.
     """
     fits = _fits(sources)
     letters = fits[0].points.letters
@@ -181,13 +190,16 @@ def plot_residuals(sources: Sequence[Source]) -> "Figure":
 
 
 def plot_profiles(profiles: Sequence[Sequence[Profile]]) -> "Figure":
-    """Draws what the data say against each value of a parameter; a curve that stays below the line is an open interval.
+    """Draws the deviance of each value of a parameter; a curve that stays below the line means an open interval.
 
     Args:
-        profiles: Of each law, each of the same parameters.
+        profiles: Profiles of each law, all of the same parameters in the same order.
+
+    Returns:
+        The figure.
 
     Raises:
-        ValueError: If there are none.
+        ValueError: If there are no profiles.
     """
     from scipy.stats import chi2
 
@@ -231,7 +243,17 @@ def _fits(sources: Sequence[Source]) -> list[Fit]:
 
 
 def panels(rows: int, columns: int, sharey: bool = False, height: float = _HEIGHT) -> tuple["Figure", Any]:
-    """Gives a figure with rows and columns of axes."""
+    """Creates a figure with rows and columns of axes.
+
+    Args:
+        rows: Number of rows.
+        columns: Number of columns.
+        sharey: Whether all axes have the same scale of y.
+        height: Height of a row, in inches.
+
+    Returns:
+        The figure, and the axes as an array of shape (rows, columns).
+    """
     figure = new_figure(max(_WIDTH * columns, 5.0), height * rows + 0.4, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharey=sharey)
     for panel in axes.ravel():
@@ -242,7 +264,7 @@ def panels(rows: int, columns: int, sharey: bool = False, height: float = _HEIGH
 
 
 def _title(axes: "Axes", fit: Fit) -> None:
-    """Names the cell and its law; what is wrong with the fit stands below in red."""
+    """Writes the cell and its law above the axes, and the grave flags of the fit into them in red."""
     values = ", ".join(f"{name} {value:.3g}" for name, value in fit.params.items())
     axes.set_title(f"{fit.points.cell or fit.form}\n{values}", fontsize=7.5, loc="left", color=INK)
     severe = [flag for flag in fit.flags if flag.startswith(GRAVE)]
@@ -254,7 +276,7 @@ def _title(axes: "Axes", fit: Fit) -> None:
 
 
 def number_ticks(*every: "Axis") -> None:
-    """Writes numbers and not powers of ten, which a span of less than two decades would hardly show."""
+    """Labels axes with plain numbers, as a range of less than two decades contains hardly any power of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
     for axis in every:
@@ -265,12 +287,12 @@ def number_ticks(*every: "Axis") -> None:
 
 
 def short(*every: "Axis") -> list["Axis"]:
-    """Gives the axes of less than two decades, where labels between powers of ten would run into each other."""
+    """Returns the axes of less than two decades; on longer ones, labels between powers of ten would overlap."""
     return [axis for axis in every if axis.get_view_interval()[1] < 100 * axis.get_view_interval()[0]]
 
 
 def bare(*every: "Axes") -> None:
-    """Takes away what is not data."""
+    """Removes the upper and right spines of axes, and adds a faint grid."""
     for axes in every:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="#e8e8e8", linewidth=0.6)

@@ -1,4 +1,4 @@
-"""The report of a study: Markdown, JSON, figures, and the section for a model card."""
+"""The report of a study, which consists of Markdown, JSON, figures and a section for a model card."""
 
 from dataclasses import asdict
 from importlib.metadata import version
@@ -40,9 +40,9 @@ WORDING = (
 )
 
 TEST_TO_TEST = (
-    "L_b = E_b + K (L_a - E_a)^kappa out of distribution, where the units agree, over runs of b and a that have one N "
-    "and D. Cells that differ in nothing have kappa and K of 1; kappa other than 1 says that one gains faster, "
-    "and nothing where no single curve exists."
+    "L_b = E_b + K (L_a - E_a)^kappa out of distribution, where the units agree, over pairs of runs of b and a with "
+    "the same N and D. Identical cells have kappa = 1 and K = 1. Another kappa means that one cell gains faster, but "
+    "only where a single curve exists."
 )
 
 
@@ -50,12 +50,12 @@ def write_report(study: Study, contrasts: Contrasts, folder: Path) -> Path:
     """Writes report.md, report.json, card_section.md and, where Matplotlib is installed, plots/*.png.
 
     Args:
-        study: With its laws.
-        contrasts: Of its cells.
-        folder: Where to write; made if needed.
+        study: Study with its laws.
+        contrasts: Comparisons of its cells.
+        folder: Folder of the report; it is created if needed.
 
     Returns:
-        The path of report.md.
+        Path of report.md.
     """
     folder.mkdir(parents=True, exist_ok=True)
     figures = draw_study(study, contrasts, folder / "plots")
@@ -67,7 +67,12 @@ def write_report(study: Study, contrasts: Contrasts, folder: Path) -> Path:
 
 
 def as_dict(study: Study, contrasts: Contrasts) -> dict[str, Any]:
-    """Gives every number of the report, ready for JSON."""
+    """Returns all numbers of the report as values for JSON.
+
+    Args:
+        study: Study with its laws.
+        contrasts: Comparisons of its cells.
+    """
     return {
         "ecg_hf": version("ecg_hf"),
         "wording": WORDING,
@@ -130,7 +135,7 @@ def _frontier(found: Frontier, boot: Boot) -> dict[str, list[Any]]:
 
 
 def _finite(value: float) -> float | str:
-    """JSON has no infinity and no NaN; the text reads back with float."""
+    """Returns infinities and NaN as text, which JSON lacks and `float` reads back, and other numbers as they are."""
     return value if abs(value) < float("inf") else str(value)
 
 
@@ -139,8 +144,9 @@ def _report(study: Study, contrasts: Contrasts, figures: dict[str, list[str]]) -
     parts = [
         "# Scaling study",
         f"> {WORDING}",
-        f"Intervals are 95 % percentile intervals of {study.num_replicates} bootstrap replicates over runs, all seeds "
-        "of a configuration together, unless a table says otherwise. `docs/scaling.md` explains every quantity.",
+        f"Intervals are 95 % percentile intervals of {study.num_replicates} bootstrap replicates over runs, drawn "
+        "with all seeds of a configuration together, unless a table says otherwise. `docs/scaling.md` explains every "
+        "quantity.",
         "## Runs",
         runs_table(study),
         f"Not done and left out: {', '.join(unfinished)}." if unfinished else "",
@@ -155,10 +161,10 @@ def _report(study: Study, contrasts: Contrasts, figures: dict[str, list[str]]) -
 
 
 def _flags(study: Study) -> str:
-    """Lists every flag once, the gravest first, with the laws that have it."""
+    """Lists every flag once, grave ones first, with the laws that have it."""
     lines = [f"- **left out**: {text}" for text in study.missing]
     reasons = [f"- **{law.name}, {law.evaluation[0]}**: {law.why}" for law in study.each() if law.why != VARIED]
-    lines += dict.fromkeys(reasons)  # of several probes there is one
+    lines += dict.fromkeys(reasons)  # several probes of one evaluation repeat a reason
     places: dict[str, dict[str, list[str]]] = {}
     for law in study.each():
         for flag in law.fit.flags:
@@ -171,7 +177,7 @@ def _flags(study: Study) -> str:
 
 
 def _state(study: Study) -> str:
-    """Says of the runs what the table tells, and no more: whether they are done, and whether they converged."""
+    """Describes, as far as the table tells, whether the runs are done and whether they converged."""
     unfinished = study.table.unfinished()
     done = f"Not done: {', '.join(unfinished)}" if unfinished else "Every run is done"
     interior = {row.run_id: row.es_interior for row in study.table.done().rows}
@@ -197,9 +203,9 @@ def _evaluation(evaluation: Evaluation, laws: list[CellLaw], figures: list[str])
         "### How far to trust it",
         "The largest runs, predicted from the others:",
         holdouts_table(laws),
-        "Limits of the data; an open profile says that no value on that side is refused:",
+        "Intervals of the parameters; an open profile means that the data refuse no value on that side:",
         profiles_table(laws),
-        "Other forms, least AICc first:",
+        "Other forms, lowest AICc first:",
         choices_table(laws),
         "Other choices in fitting:",
         sensitivity_table(laws),
@@ -217,9 +223,9 @@ def _comparisons(contrasts: Contrasts, figures: dict[str, list[str]]) -> list[st
     if contrasts.pairs:
         parts += [
             "## Comparisons of cells",
-            "A multiplier of 2 says that the first named cell needs twice as much as the second for the same loss. The "
-            "exponent ratio is that of the second named cell over the first and no multiplier. Maxima over a curve are "
-            "biased outwards and are not given.",
+            "A multiplier of 2 means that the cell named first needs twice as much as the second for the same loss. "
+            "The exponent ratio divides the exponent of the second cell by that of the first, and is not a "
+            "multiplier. Maxima over a curve are biased outwards and are not given.",
             contrasts_table(contrasts),
             *figures.get("iso-loss", []),
             "\n".join(
@@ -249,9 +255,9 @@ def _frontiers(study: Study, figures: list[str]) -> list[str]:
         return []
     return [
         "## Frontier of compute",
-        "A run costs 3 F(N) times the records it sees. Where all runs of a cell had one number of epochs, that is "
-        "epochs times D, and each budget has a best N and D. Where all saw as many records whatever their D, records "
-        "cost nothing: all are used, and N is the size that the budget pays for.",
+        "A run costs 3 F(N) times the records it sees. Where all runs of a cell had the same number of epochs, that is "
+        "epochs times D, and each budget has a best N and D. Where all runs saw the same number of records whatever "
+        "their D, a larger D costs nothing: all records are used, and N is the size that the budget pays for.",
         *figures,
         *(frontier_table(law.name, law.frontier) for law in laws if law.frontier),
         "\n".join(f"- {law.name}: {law.no_frontier}" for law in laws if law.no_frontier),
@@ -259,12 +265,20 @@ def _frontiers(study: Study, figures: list[str]) -> list[str]:
 
 
 def _readings(contrasts: Contrasts) -> list[str]:
-    """Names the readings of transfer that this report has numbers of."""
+    """Lists the definitions of transfer for which this report has numbers."""
     return ["kappa", "elasticity", *(["kappa_ratio"] if contrasts.kappa_ratios else [])]
 
 
 def card_section(study: Study, contrasts: Contrasts) -> str:
-    """Writes the section of a model card: laws with intervals, held-out error, flags, and whose numbers they are."""
+    """Builds the section of a model card: laws with intervals, held-out errors, flags, comparisons and disclaimer.
+
+    Args:
+        study: Study with its laws.
+        contrasts: Comparisons of its cells.
+
+    Returns:
+        The section, as Markdown.
+    """
     inside = [law for law in study.each() if law.evaluation[1] == "id"] or list(study.each())
     held = [
         f"{law.name}: {', '.join(f'{each.by} {100 * each.largest_error:+.1f} %' for each in law.holdouts) or 'none'}"

@@ -1,4 +1,4 @@
-"""A whole study: the law of every cell on every evaluation, with all that says how far to trust it."""
+"""The study, which holds the law of every cell on every evaluation, with the checks of how far to trust it."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -27,7 +27,7 @@ Cell = tuple[str, str, str]
 
 _PROFILED = ("E", "alpha", "beta", "gamma")
 _NUM_BUDGETS = 12
-_ALIKE = 1.5  # largest over smallest below which a median stands for all runs
+_ALIKE = 1.5  # ratio of the largest to the smallest value below which the median stands for all runs
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,19 +35,19 @@ class CellLaw:
     """The law of one cell on one evaluation.
 
     Args:
-        cell: Family, paradigm and objective, with the number of labels where runs of the study differ in it.
-        evaluation: As `RunRow.evaluation`.
-        table: Its rows.
-        boot: Of the law that is reported.
+        cell: Family, paradigm and objective, with the number of labels if the runs of the study differ in it.
+        evaluation: Evaluation, as in `RunRow.evaluation`.
+        table: Rows that the law was fitted to.
+        boot: Bootstrap of the reported law.
         choices: All forms that could be fitted, the best by AICc first.
-        holdouts: Predictions of the largest runs.
-        refused: Why a largest run could not be held out, one sentence each.
-        profiles: Of the constant and the exponents.
-        sensitivity: Parameters under other choices, by what was changed.
-        bottleneck: What limits the loss; None for a law of one input.
-        frontier: Of compute; None without costs.
-        why: Why the law is of these inputs.
-        no_frontier: Why there is no frontier.
+        holdouts: Predictions of the largest runs from the rest.
+        refused: Reasons why the largest runs could not be held out, one sentence each.
+        profiles: Profile likelihoods of the constant and the exponents.
+        sensitivity: Parameters under other choices in fitting, by a text that describes the choice.
+        bottleneck: Bottleneck at the largest N and D; None unless the law has exactly these inputs.
+        frontier: Frontier of compute; None if it cannot be computed.
+        why: Reason for the inputs of the law.
+        no_frontier: Reason why there is no frontier; empty if there is one, or the law is not one of N and D.
     """
 
     cell: Cell
@@ -66,12 +66,12 @@ class CellLaw:
 
     @property
     def fit(self) -> Fit:
-        """The law that is reported."""
+        """The reported law."""
         return self.boot.fit
 
     @property
     def name(self) -> str:
-        """Names the cell."""
+        """Name of the cell."""
         return _name(self.cell)
 
 
@@ -84,13 +84,13 @@ class Study:
     """The laws of a run table.
 
     Args:
-        table: All rows.
-        laws: By evaluation and cell.
-        missing: Why a cell has no law on an evaluation, and what a mean over tasks leaves out.
-        num_replicates: Of each bootstrap.
-        seed: Of the bootstraps.
-        form: Of the law that was asked for.
-        delta: As in `fitting.fit`.
+        table: All rows of the run table.
+        laws: Laws by evaluation and cell.
+        missing: Sentences on cells without a law, and on tasks and runs that a mean over tasks leaves out.
+        num_replicates: Number of replicates of each bootstrap.
+        seed: Seed of the bootstraps.
+        form: Name of the form that was asked for.
+        delta: Delta of Huber's loss, or "auto"; see `fit`.
     """
 
     table: RunTable
@@ -102,7 +102,7 @@ class Study:
     delta: Delta = "auto"
 
     def each(self) -> Iterator[CellLaw]:
-        """Goes through all laws."""
+        """Yields all laws, evaluation by evaluation."""
         for laws in self.laws.values():
             yield from laws.values()
 
@@ -116,20 +116,23 @@ def analyse(
     delta: Delta = "auto",
     say: Callable[[str], None] = lambda text: None,
 ) -> Study:
-    """Fits every cell on every evaluation whose metric is a loss, and on the mean of the normalised entropies.
+    """Fits a law to every cell on every evaluation whose metric is a loss, and on every macro average.
 
     Args:
-        table: All runs of the study.
-        form: Of the law of N and D that is reported, the same for all cells; others are compared with it. A cell
-            whose runs vary only one of the two gets "pow+E" of that one, and the report says so. "saturating" is one
-            of N alone, or of D alone.
-        num_replicates: Of each bootstrap.
-        seed: Of all bootstraps, so that laws of the same runs have the same resamples.
-        delta: As in `fitting.fit`.
-        say: Takes a line of progress.
+        table: Run table of the study.
+        form: Name of the reported form, the same for all cells; other forms are compared with it. A cell whose runs
+            vary only N, or only D, gets the form "pow+E" of that input, and the report mentions it. The form
+            "saturating" has one input, N or D.
+        num_replicates: Number of replicates of each bootstrap.
+        seed: Seed of all bootstraps, so that laws of the same runs have the same resamples.
+        delta: Delta of Huber's loss, or "auto"; see `fit`.
+        say: Function that is called with a line of progress for each law.
+
+    Returns:
+        The study.
 
     Raises:
-        ValueError: If the form is not one of `REPORTED`, it needs a column that the table does not have, or delta is
+        ValueError: If the form is not one of `REPORTED`, needs a column that the table does not have, or delta is
             not positive.
     """
     check_form(form, delta, table)
@@ -148,7 +151,7 @@ def analyse(
 
 
 def _name_cells(table: RunTable, by_labels: bool) -> Callable[[RunRow], Cell]:
-    """Gives what names a row's cell; the whole table decides, so that a cell has one name on every evaluation."""
+    """Returns the function from a row to its cell; the whole table decides, so that names agree over evaluations."""
     labels: dict[tuple[str, str | None], set[float | None]] = {}
     for row in table.rows:
         labels.setdefault((row.paradigm, row.objective), set()).add(row.n_labels)
@@ -169,13 +172,13 @@ def _cells(table: RunTable, cell_of: Callable[[RunRow], Cell]) -> dict[Cell, Run
 
 
 def _seeds_as_one(table: RunTable) -> RunTable:
-    """Makes seeds, of runs and of probes, one point where they are known."""
+    """Averages over the seeds of runs and of probes, if the table has any."""
     known = any(row.seed is not None or row.probe_seed is not None for row in table.rows)
     return table.aggregate_seeds() if known else table
 
 
 def _evaluations(table: RunTable, study: Study) -> dict[Evaluation, RunTable]:
-    """Splits by evaluation, and adds the macro averages of each group that has several tasks in normalised entropy."""
+    """Splits a table by evaluation, and adds the macro averages of each group out of distribution that has any."""
     parts = {key: part for key, part in table.evaluations().items() if METRICS[str(key[2])]}
     for group in ("ood_seen", "ood_unseen"):
         try:
@@ -190,7 +193,7 @@ def _evaluations(table: RunTable, study: Study) -> dict[Evaluation, RunTable]:
 
 def _analyse_cell(cell: Cell, evaluation: Evaluation, table: RunTable, study: Study) -> CellLaw:
     fitted, mine, why = fit_cell(table, study.form, study.delta)
-    # of a family and paradigm there may be several cells, which figures must not give one name
+    # a family and paradigm may have several cells, whose names must differ in figures
     fitted = replace(fitted, points=replace(fitted.points, cell=_name(cell)))
     boot = bootstrap(fitted, study.num_replicates, seed=study.seed)
     letters = fitted.points.letters
@@ -220,7 +223,7 @@ def _analyse_cell(cell: Cell, evaluation: Evaluation, table: RunTable, study: St
 
 
 def _others(table: RunTable, fitted: Fit, delta: Delta) -> list[Fit]:
-    """Fits the other forms of the same inputs; one that the runs do not allow is not among the choices."""
+    """Fits the other forms of the same inputs, except those that the runs do not allow."""
     found = []
     x = fitted.points.letters
     for form in FORMS if len(x) > 1 else LINES:
@@ -237,7 +240,7 @@ def _others(table: RunTable, fitted: Fit, delta: Delta) -> list[Fit]:
 
 
 def _frontier(table: RunTable, boot: Boot) -> tuple[Frontier | None, str]:
-    """Spends what the cell's cheapest to dearest runs cost, on the terms that they had; or says why it cannot."""
+    """Computes the frontier over the range of the runs' costs, or returns the reason why there is none."""
     if boot.fit.points.letters != ("N", "D"):
         return None, ""
     seen, flops, amounts = (table.column(name) for name in ("examples_seen", "flops_fwd", table.data))
@@ -248,7 +251,7 @@ def _frontier(table: RunTable, boot: Boot) -> tuple[Frontier | None, str]:
     if not (fixed or constant):
         return None, (
             f"no frontier, because neither the epochs ({epochs.min():.3g} to {epochs.max():.3g}) nor the records seen "
-            f"({seen.min():.3g} to {seen.max():.3g}) are alike in all runs, so N and D do not say what a run costs"
+            f"({seen.min():.3g} to {seen.max():.3g}) are alike in all runs, so N and D do not determine a run's cost"
         )
     model = FlopsModel.of(table)
     spent = model.training(table.column(table.size), seen)

@@ -1,4 +1,4 @@
-"""Markdown tables of a study."""
+"""Markdown tables of a study, which the report and the model card contain."""
 
 from collections.abc import Iterable, Sequence
 
@@ -15,20 +15,37 @@ _USUAL = ("A", "B", "E", "alpha", "beta")
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Gives a Markdown table."""
+    """Formats a Markdown table.
+
+    Args:
+        head: Cells of the header.
+        rows: Cells of each row.
+
+    Example:
+        >>> from ecg_hf.scaling.report.tables import markdown
+        >>> print(markdown(["cell", "alpha"], [["resnet sl", "0.34"]]))
+        | cell | alpha |
+        |---|---|
+        | resnet sl | 0.34 |
+    """
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in [head, *rows]]
     return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:]])
 
 
 def number(value: float, digits: int = 3) -> str:
-    """Gives a number of so many significant digits; what is undefined is a dash."""
+    """Formats a number; NaN becomes a dash, infinity "none" and minus infinity 0, as for a multiplier.
+
+    Args:
+        value: Number to format.
+        digits: Number of significant digits.
+    """
     if np.isnan(value):
         return "-"
     return f"{value:.{digits}g}" if np.isfinite(value) else "none" if value > 0 else "0"
 
 
 def interval(estimate: Estimate | None) -> str:
-    """Gives a number with its interval."""
+    """Formats an estimate with its interval; a missing estimate becomes a dash."""
     if estimate is None:
         return "-"
     if np.isnan(estimate.low):
@@ -37,7 +54,7 @@ def interval(estimate: Estimate | None) -> str:
 
 
 def runs_table(study: Study) -> str:
-    """Counts runs and spans of every cell."""
+    """Lists the number of runs of each family and paradigm, with the numbers and ranges of N and D."""
     rows = []
     table = study.table.done()
     for (family, paradigm), part in table.cells().items():
@@ -56,7 +73,7 @@ def runs_table(study: Study) -> str:
 
 
 def laws_table(laws: Sequence[CellLaw]) -> str:
-    """Lists the parameters of laws with percentile intervals."""
+    """Lists the parameters of laws, with percentile intervals."""
     names = list(dict.fromkeys([*_USUAL, *(name for law in laws for name in law.fit.params)]))
     rows = []
     for law in laws:
@@ -68,26 +85,26 @@ def laws_table(laws: Sequence[CellLaw]) -> str:
 
 
 def inputs(law: CellLaw) -> str:
-    """Names what a law is of: without it, the alpha of a law of D alone reads as one of N."""
+    """Returns the inputs of a law as text; without it, the alpha of a law of D alone would look like one of N."""
     return ", ".join(law.fit.points.letters)
 
 
 def profiles_table(laws: Sequence[CellLaw]) -> str:
-    """Lists profile and BCa intervals, which see what a percentile interval hides."""
+    """Lists profile and BCa intervals, which show when an end of a percentile interval cannot be trusted."""
     rows = []
     for law in laws:
         for each in law.profiles:
             bca = law.boot.estimate(each.name, "bca")
             low = f"open below {number(each.low)}" if each.open_low else number(each.low)
             high = f"open above {number(each.high)}" if each.open_high else number(each.high)
-            share = 100 * law.boot.at_bound.get(each.name, 0.0)
+            percent = 100 * law.boot.at_bound.get(each.name, 0.0)
             ends = f"{number(bca.low)} to {number(bca.high)}"
-            rows.append([law.name, inputs(law), each.name, f"{low} to {high}", ends, f"{share:.0f} %"])
+            rows.append([law.name, inputs(law), each.name, f"{low} to {high}", ends, f"{percent:.0f} %"])
     return markdown(["cell", "of", "parameter", "profile", "BCa", "replicates at a bound"], rows)
 
 
 def choices_table(laws: Sequence[CellLaw]) -> str:
-    """Compares the forms: by likelihood, by points left out, and by the largest runs, which no likelihood asks for."""
+    """Compares the forms by likelihood, by points left out one by one, and by the prediction of the largest runs."""
     kinds = list(dict.fromkeys(by for law in laws for choice in law.choices for by in choice.held_out))
     rows = [
         [
@@ -102,12 +119,12 @@ def choices_table(laws: Sequence[CellLaw]) -> str:
         for law in laws
         for choice in law.choices
     ]
-    head = ["cell", "form", "parameters", "delta AICc", "BIC", "left-one-out rms, %"]
+    head = ["cell", "form", "parameters", "delta AICc", "BIC", "leave-one-out rms, %"]
     return markdown([*head, *(f"{by} held out, rms, %" for by in kinds)], rows)
 
 
 def holdouts_table(laws: Sequence[CellLaw]) -> str:
-    """Lists how far the largest runs lie from what the others predict."""
+    """Lists the errors of predicting the largest runs from the smaller ones."""
     rows = []
     for law in laws:
         for each in law.holdouts:
@@ -118,7 +135,7 @@ def holdouts_table(laws: Sequence[CellLaw]) -> str:
 
 
 def sensitivity_table(laws: Sequence[CellLaw]) -> str:
-    """Lists what other choices would have given."""
+    """Lists the parameters of laws under other choices in fitting."""
     names = list(dict.fromkeys(["E", "alpha", "beta", *(name for law in laws for name in law.fit.law.exponents)]))
     rows = []
     for law in laws:
@@ -129,7 +146,7 @@ def sensitivity_table(laws: Sequence[CellLaw]) -> str:
 
 
 def bottleneck_table(laws: Sequence[CellLaw]) -> str:
-    """Lists what limits each cell where it is largest."""
+    """Lists the bottleneck of each cell at its largest N and D."""
     rows = []
     for law in laws:
         if law.bottleneck is not None:
@@ -172,13 +189,13 @@ def contrasts_table(contrasts: Contrasts) -> str:
 
 
 def _ratio(pair: Contrast) -> str:
-    """Names both exponents, because the ratio is that of the cell which the multipliers divide by over the other."""
+    """Formats an exponent ratio with both exponents, as it divides the other way round than the multipliers."""
     name = pair.ratio.kind.split()[-1] if pair.ratio else ""
     return f"{name} of {pair.a.name} / {name} of {pair.b.name} = {interval(pair.ratio)}" if pair.ratio else "-"
 
 
 def paired_table(contrasts: Contrasts) -> str:
-    """Lists how the loss of one cell goes with that of another on one evaluation; empty without such pairs."""
+    """Lists the laws of one cell's loss as a function of another's on one evaluation; empty without such pairs."""
     rows = []
     for pair in contrasts.pairs:
         if pair.paired is None:
@@ -201,7 +218,7 @@ def _ends(each: Profile) -> str:
 
 
 def transfers_table(contrasts: Contrasts) -> str:
-    """Lists loss-to-loss laws, and whether one curve exists at all."""
+    """Lists the loss-to-loss laws of each cell, with the test whether a single curve exists."""
     rows = []
     for each in contrasts.transfers:
         rows.append(
@@ -223,7 +240,7 @@ def transfers_table(contrasts: Contrasts) -> str:
 
 
 def kappa_ratios_table(contrasts: Contrasts) -> str:
-    """Lists ratios of exponents of transfer, with the doubt that no single curve casts on them."""
+    """Lists the ratios of kappa, with a doubt where a cell has no single curve."""
     doubtful = {
         (str(each.y.evaluation[0]), each.y.name)
         for each in contrasts.transfers
@@ -238,7 +255,7 @@ def kappa_ratios_table(contrasts: Contrasts) -> str:
 
 
 def frontier_table(name: str, frontier: Frontier) -> str:
-    """Lists every third budget of a frontier, and the largest."""
+    """Lists every third budget of a frontier, and its largest."""
     rows = []
     for k in sorted({*range(0, len(frontier.budgets), 3), len(frontier.budgets) - 1}):
         size = Estimate("", float(frontier.size[k]), float(frontier.size_low[k]), float(frontier.size_high[k]))

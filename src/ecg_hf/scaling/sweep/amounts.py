@@ -1,4 +1,4 @@
-"""How much a run trains on: what a trained run says of it, or the data themselves."""
+"""The amount of training data of a run, which is read from the trained run or counted in the corpora."""
 
 import json
 from collections.abc import Iterable
@@ -11,15 +11,15 @@ from ecg_hf.scaling.sweep.training_job import TrainingJob
 from ecg_hf.training.arguments import PretrainingArguments
 from ecg_hf.training.pretrain import choose_fraction, make_extractor, open_corpora
 
-DATA = (*CORPUS, *CONTRACT, "fraction", "fraction_seed")
+DATA = (*CORPUS, *CONTRACT, "fraction", "fraction_seed")  # arguments that decide the training data
 
 
 class Amount(NamedTuple):
-    """Different records and patients of the training data.
+    """Numbers of different records and patients in the training data of a run.
 
     Args:
-        num_records: Of all corpora together.
-        num_patients: None if no patient is known.
+        num_records: Number of records of all corpora together.
+        num_patients: Number of patients of all corpora together; None if no patient is known.
     """
 
     num_records: int
@@ -27,20 +27,23 @@ class Amount(NamedTuple):
 
 
 class Amounts:
-    """What runs train on, asked of the data once for each share of them.
+    """The amounts of training data of a sweep's runs; runs on the same data are counted once.
 
     Args:
-        jobs: Runs, of which those that are trained know it.
+        jobs: Runs of the sweep; the amounts of trained ones are read from their folders.
     """
 
     def __init__(self, jobs: Iterable[TrainingJob]):
         self._known = {_data(job.arguments): read_amount(job) for job in jobs if job.trained()}
 
     def of(self, arguments: PretrainingArguments) -> Amount:
-        """Gives what a run trains on.
+        """Returns the amount of data that a run trains on.
+
+        Args:
+            arguments: Arguments of the run.
 
         Raises:
-            EcgError: If it is not known and the data cannot be read.
+            EcgError: If no trained run has the same data and they cannot be read.
         """
         data = _data(arguments)
         if data not in self._known:
@@ -49,7 +52,7 @@ class Amounts:
 
 
 def read_amount(job: TrainingJob) -> Amount:
-    """Reads what a trained run was trained on."""
+    """Reads the amount of data that a trained run was trained on."""
     return _add(corpus["splits"]["train"] for corpus in read_json(job.folder / "run.json")["corpora"])
 
 
@@ -65,5 +68,5 @@ def _count(arguments: PretrainingArguments) -> Amount:
 
 def _add(counts: Iterable[dict[str, Any]]) -> Amount:
     listed = list(counts)
-    patients = sum(one["num_patients"] for one in listed)
-    return Amount(sum(one["num_records"] for one in listed), patients or None)
+    patients = sum(count["num_patients"] for count in listed)
+    return Amount(sum(count["num_records"] for count in listed), patients or None)

@@ -1,4 +1,4 @@
-"""What runs of a sweep have in common: their data, prepared once before several processes would do it at once."""
+"""The job that prepares the data of a sweep once, before the processes of several runs would do so at the same time."""
 
 import json
 import logging
@@ -15,40 +15,41 @@ from ecg_hf.training.arguments import PretrainingArguments
 from ecg_hf.training.pretrain import make_extractor, open_corpora
 
 logger = logging.getLogger(__name__)
+# Arguments that choose the records of a run, and those of the feature extractor, its input contract.
 CORPUS = ("corpus", "corpus_config", "corpus_fields", "data_dir", "on_damage")
 CONTRACT = ("sampling_rate", "crop_duration_s", "normalization")
 
 
 @dataclass(frozen=True)
 class DataJob(Job):
-    """Prepares what jobs will read.
+    """The preparation of the data that some runs will read.
 
     Args:
-        jobs: The runs.
+        jobs: Runs that will read the data.
     """
 
     jobs: tuple[TrainingJob, ...]
 
     def done(self) -> bool:
-        """Says no: what is prepared already is found in no time."""
+        """Returns False, because running the job again takes almost no time if the data are prepared."""
         return False
 
     def do(self) -> None:
-        """Opens every corpus under every input contract once, and checks that every probe can be made.
+        """Opens every corpus once for each feature extractor, and checks that every probe can be fitted.
 
         Raises:
-            EcgError: If data cannot be read, or a probe asks for what there is not.
+            EcgError: If data cannot be read, or a probe asks for labels, splits or records that do not exist.
         """
         seen: set[str] = set()
         for job in self.jobs:
             contract = {name: getattr(job.arguments, name) for name in CONTRACT}
             corpora = {name: getattr(job.arguments, name) for name in CORPUS}
-            splits = {"train", "validation", *(one.split for one in job.evaluations if one.group == "id")}
+            splits = {"train", "validation", *(each.split for each in job.evaluations if each.group == "id")}
             if _is_new(seen, [contract, corpora, sorted(splits)]):
                 _prepare(job.arguments, splits)
-            for one in job.evaluations:
-                if one.group != "id" and _is_new(seen, [contract, asdict(one)]):
-                    _prepare_probe(job.arguments, one)
+            for evaluation in job.evaluations:
+                if evaluation.group != "id" and _is_new(seen, [contract, asdict(evaluation)]):
+                    _prepare_probe(job.arguments, evaluation)
 
 
 def _is_new(seen: set[str], key: Any) -> bool:
@@ -67,7 +68,7 @@ def _prepare(arguments: PretrainingArguments, splits: set[str]) -> None:
 
 def _prepare_probe(arguments: PretrainingArguments, evaluation: Evaluation) -> None:
     try:
-        said = check_probe(evaluation, make_extractor(arguments))
+        counts = check_probe(evaluation, make_extractor(arguments))
     except (EcgError, ValueError) as error:
-        raise EcgIntegrityError(f"{evaluation.name} cannot be made of any run: {error}") from error
-    logger.info("%s: %s", evaluation.name, said)
+        raise EcgIntegrityError(f"{evaluation.name} cannot be evaluated for any run: {error}") from error
+    logger.info("%s: %s", evaluation.name, counts)

@@ -1,4 +1,4 @@
-"""How a sweep is doing: a table that stays in its place on a terminal, plain lines elsewhere."""
+"""The progress display of a sweep, which redraws a table in place on a terminal and writes plain lines elsewhere."""
 
 import shutil
 import time
@@ -9,19 +9,19 @@ from typing import Any, TextIO
 from ecg_hf.output.text_table import make_table
 from ecg_hf.scaling.sweep.job import Job
 
-LINE_S = 60.0  # between plain lines on how it is going
-REDRAW_S = 1.0
-NUM_DONE = 3  # finished jobs that the table still shows
+LINE_S = 60.0  # seconds between plain lines with a summary
+REDRAW_S = 1.0  # seconds between two drawings of the table
+NUM_DONE = 3  # number of ended jobs that the table still shows
 
 
 class Display:
-    """Tells of jobs as they run.
+    """A display of the progress of some jobs.
 
     Args:
-        title: Of what is done.
-        jobs: All there are.
-        workers: How many run at a time.
-        stream: Where to.
+        title: Title of the jobs, such as "runs".
+        jobs: Jobs to display, finished ones included.
+        workers: Number of jobs at a time.
+        stream: Stream to write to.
     """
 
     def __init__(self, title: str, jobs: Sequence[Job], workers: int, stream: TextIO):
@@ -33,11 +33,15 @@ class Display:
         self.ended: list[str] = []
         self.live = stream.isatty()
         self.started, self._told, self._lines = time.monotonic(), -LINE_S, 0
-        self._first: dict[str, float] = {}  # share of a job that was done when it began here
+        self._first: dict[str, float] = {}  # fraction of each job that was done before it started here
         self._worked = 0.0
 
     def update(self, running: Collection[str]) -> None:
-        """Takes note of which jobs run now, and tells if it is time to."""
+        """Records which jobs run now, and writes if a job has started or ended or some time has passed.
+
+        Args:
+            running: Names of the running jobs.
+        """
         began = [name for name in running if name not in self.running]
         ended = [name for name in self.running if name not in running]
         for name in began:
@@ -59,13 +63,13 @@ class Display:
             self._told = time.monotonic()
 
     def close(self) -> None:
-        """Takes the table away, so that what comes next stands below all that stays."""
+        """Replaces the table on a terminal by a summary, so that later output starts below it."""
         if self.live:
             self._erase()
             self._say(self.summary())
 
     def summary(self) -> str:
-        """Says how many jobs are done, and about how long the others will take."""
+        """Returns a line with the numbers of done, running and failed jobs, the time passed and the time left."""
         failed = [name for name in self.ended if self.jobs[name].error.exists()]
         done = self.num_before + len(self.ended) - len(failed)
         text = f"{self.title}: {done} of {len(self.jobs)} done, {len(self.running)} running, {len(failed)} failed"
@@ -75,7 +79,14 @@ class Display:
         return text if left is None else f"{text}, about {_show(left)} to go"
 
     def seconds_left(self, passed: float) -> float | None:
-        """Estimates what is left from what was done since the start; None before there is anything to go by."""
+        """Estimates the remaining time from the work done since the start.
+
+        Args:
+            passed: Time since the start, in seconds.
+
+        Returns:
+            The remaining time, in seconds; None before any work is done.
+        """
         shares = {name: self._share(name) for name in self.running}
         under_way = sum(self.left.get(name, 0.0) * (share - self._first[name]) for name, share in shares.items())
         worked = self._worked + under_way

@@ -1,4 +1,4 @@
-"""A grid of runs: families x objectives x sizes x shares of the patients x seeds, and what each run is evaluated on."""
+"""The grid of a sweep, which defines the runs to train and the evaluations of each run, and its YAML reader."""
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -17,19 +17,20 @@ from ecg_hf.training.recipes import make_arguments
 
 Made = TypeVar("Made")
 Named = dict[str, dict[str, Any]]
-LISTS = ("model_fields", "corpus_fields")  # what sizes, families and objectives say of these adds up
+# Lists that add up over the parts of a grid (families, objectives, sizes, ...); other arguments replace earlier values.
+LISTS = ("model_fields", "corpus_fields")
 SUPERVISED = "supervised"
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Learning rates that are tried first, at a few sizes and all data.
+    """Learning rates to try before the runs of a grid, at a few sizes and on all training patients.
 
     Args:
-        rates: The rates.
-        sizes: At which sizes.
-        seeds: Of the runs.
-        arguments: What these runs do otherwise than those of the grid.
+        rates: Learning rates to try.
+        sizes: Sizes to try them at, keys of the grid's sizes.
+        seeds: Seeds of the trials; each rate is tried once per seed.
+        arguments: Arguments of the trials that replace those of the grid.
     """
 
     rates: tuple[float, ...]
@@ -40,18 +41,34 @@ class Rates:
 
 @dataclass(frozen=True)
 class Grid:
-    """What a sweep trains and evaluates.
+    """The runs that a sweep trains, and the evaluations that each of them gets.
+
+    Arguments are those of `PretrainingArguments`. A run gets those of all runs, of its family, its objective, its size
+    and its fraction of the patients. Later values replace earlier ones, except that the lists `model_fields` and
+    `corpus_fields` add up.
 
     Args:
-        arguments: Of all runs, by name of PretrainingArguments.
-        families: Arguments by family; `backbone` says which one of the library it is, if its name does not.
-        objectives: Arguments by objective; `objective` says which one of the library it is, if its name does not.
-        sizes: Arguments by size; `size` says which one of the library it is, if its name does not, and `families` has
-            what it says to single families.
-        shares: Arguments by share of the patients, for those that have any of their own.
-        runs: Blocks of runs, whose union the grid is; each names values of `Block`.
-        evaluations: What each run is evaluated on.
-        learning_rates: What is tried to find the learning rates; None takes those of the arguments.
+        families: Arguments by family. The key is a backbone of the library unless `backbone` names one.
+        objectives: Arguments by objective. The key is an objective of the library unless `objective` names one.
+        sizes: Arguments by size. The key is a size of the library unless `size` names one; `families` holds arguments
+            of the size for single families.
+        runs: Blocks of runs; a run that is in several blocks is trained once.
+        evaluations: Evaluations that each run gets.
+        arguments: Arguments of all runs.
+        shares: Arguments by fraction of the patients, for the fractions that need any.
+        learning_rates: Learning rates to try first; None takes the learning rates of the arguments.
+
+    Raises:
+        ValueError: If values contradict each other, or have a wrong type.
+        KeyError: If a pair does not exist, or a block asks for a family, objective or size that the grid lacks.
+
+    Example:
+        >>> from ecg_hf.scaling.sweep.grid import Grid
+        >>> from ecg_hf.scaling.sweep.points import Block
+        >>> blocks = (Block(fractions=(1.0, 0.5)),)
+        >>> grid = Grid({"resnet": {}}, {"masked": {}}, {"20k": {}}, runs=blocks, evaluations=())
+        >>> [point.run_id for point in grid.points()]
+        ['resnet-masked-20k-share1-seed0', 'resnet-masked-20k-share0.5-seed0']
     """
 
     families: Named
@@ -76,12 +93,20 @@ class Grid:
             self._check_groups(family, objective)
 
     def points(self) -> list[Point]:
-        """Lists the runs, each once."""
+        """Lists the runs of all blocks, each once."""
         named = list(self.families), list(self.objectives), list(self.sizes)
         return list(dict.fromkeys(point for block in self.runs for point in block.points(*named)))
 
     def pair(self, family: str, objective: str) -> str:
-        """Names the pair of the library that a family and an objective are."""
+        """Returns the name of the library's pair that trains a family with an objective.
+
+        Args:
+            family: Key of the grid's families.
+            objective: Key of the grid's objectives.
+
+        Raises:
+            KeyError: If the library has no such pair.
+        """
         backbone = self.families[family].get("backbone", family)
         pair = f"{backbone}-{self.objectives[objective].get('objective', objective)}"
         if pair not in PAIRS:
@@ -89,16 +114,16 @@ class Grid:
         return pair
 
     def paradigm(self, objective: str) -> str:
-        """Says whether an objective is supervised, "sl", or self-supervised, "ssl"."""
+        """Returns the paradigm of an objective: "sl" if it is supervised, "ssl" if it is self-supervised."""
         return "sl" if self.objectives[objective].get("objective", objective) == SUPERVISED else "ssl"
 
     def arguments_of(self, point: Point, folder: Path, **changes: Any) -> PretrainingArguments:
-        """Gives the arguments of a run.
+        """Builds the arguments of a run.
 
         Args:
-            point: The run.
-            folder: Where it goes.
-            changes: What goes before all that the grid says.
+            point: Point of the grid.
+            folder: Folder of the run.
+            changes: Arguments that replace those of the grid.
         """
         merged: dict[str, Any] = {"size": point.size}
         size = self.sizes[point.size]
@@ -119,7 +144,7 @@ class Grid:
                 raise KeyError(f"the grid has no {name!r} among its {kind}; choose from {', '.join(known)}")
 
     def _check_lists(self) -> None:
-        """Checks that what adds up, or is compared, is a list: text would be taken for the list of its letters."""
+        """Checks that arguments which need a list have one: a text would be taken for the list of its letters."""
         kinds = ("families", "objectives", "sizes", "shares")
         parts = {f"{key} of {kind}": given for kind in kinds for key, given in getattr(self, kind).items()}
         parts |= {f"{family} of {size}": own for size, family, own in self._own_of_families()}
@@ -129,7 +154,7 @@ class Grid:
                 _require_list(part[name], name, where)
 
     def _own_of_families(self) -> list[tuple[str, str, dict[str, Any]]]:
-        """Lists size, family and what the one says to the other alone."""
+        """Lists each size's arguments for single families, as size, family and arguments."""
         found = []
         for size, given in self.sizes.items():
             owns = _require_mapping(given.get("families", {}), f"families of {size}")
@@ -138,34 +163,50 @@ class Grid:
         return found
 
     def _check_shares(self) -> None:
-        """Checks that a share with arguments of its own is one of some run."""
+        """Checks that each fraction with arguments of its own belongs to some run."""
         used = {point.fraction for point in self.points()} | ({1.0} if self.learning_rates else set())
         if odd := sorted(self.shares.keys() - used):
             raise ValueError(f"shares names {odd}, which no run has; choose from {sorted(used)}, or leave them out")
 
     def _check_groups(self, family: str, objective: str) -> None:
-        """Checks that what a probe calls seen was, and what it calls unseen was not, among the pretraining labels."""
-        said = self.arguments | self.families[family] | self.objectives[objective]
+        """Checks that labels of "ood_seen" probes are pretraining labels, and those of "ood_unseen" probes are not."""
+        merged = self.arguments | self.families[family] | self.objectives[objective]
         for evaluation in self.evaluations:
-            if self.paradigm(objective) != "sl" or evaluation.task is None or evaluation.task != said.get("task"):
+            if self.paradigm(objective) != "sl" or evaluation.task is None or evaluation.task != merged.get("task"):
                 continue
             every = load(TASKS, evaluation.task).labels
-            # labels that a rule finds in the data are not known yet, but those of both sides are of the same rule
-            learned = set(said.get("labels") or every or evaluation.labels or ["all of its labels"])
+            # labels that a rule finds in the data are not known yet; the same rule gives those of run and probe
+            learned = set(merged.get("labels") or every or evaluation.labels or ["all of its labels"])
             asked = set(evaluation.labels or every or learned)
             if odd := evaluation.contradicts(asked, learned):
                 raise ValueError(
-                    f"{evaluation.name} is of the group {evaluation.group}, but of its labels {sorted(odd)} are not: "
-                    f"{objective} learns {said.get('labels') or 'all labels'}"
+                    f"{evaluation.name} is of the group {evaluation.group}, but its labels {sorted(odd)} are not: "
+                    f"{objective} learns {merged.get('labels') or 'all labels'}; choose other labels or another group"
                 )
 
 
 def read_grid(path: Path) -> Grid:
-    """Reads a grid from YAML.
+    """Reads a grid from a YAML file.
+
+    Args:
+        path: Path of the file, whose keys are the arguments of `Grid`. Families, objectives and sizes without
+            arguments of their own can be a list of names.
 
     Raises:
-        ValueError: If it says something that no grid has.
-        KeyError: If a pair, or something that a block names, does not exist.
+        ValueError: If the file has an unknown field, lacks one, or a value is not allowed.
+        KeyError: If a pair does not exist, or a block asks for a family, objective or size that the grid lacks.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from ecg_hf.scaling.sweep.grid import read_grid
+        >>> text = "{families: [resnet], objectives: [masked], sizes: [20k], runs: [{seeds: [0, 1]}]}"
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder, "grid.yaml")
+        ...     _ = path.write_text(text)
+        ...     grid = read_grid(path)
+        >>> [point.run_id for point in grid.points()]
+        ['resnet-masked-20k-share1-seed0', 'resnet-masked-20k-share1-seed1']
     """
     raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     raw = _require_mapping(raw, path.name)
@@ -174,17 +215,17 @@ def read_grid(path: Path) -> Grid:
         named = given if isinstance(given, dict) else dict.fromkeys(_require_list(given, name, path.name))
         raw[name] = {str(key): _require_mapping(named[key] or {}, f"{key} of {name}") for key in named}
     shares = _require_mapping(raw.get("shares") or {}, "shares")
-    raw["shares"] = {float(share): _require_mapping(shares[share] or {}, f"{share} of shares") for share in shares}
+    raw["shares"] = {float(key): _require_mapping(shares[key] or {}, f"{key} of shares") for key in shares}
     for name, kind, where in (("runs", Block, "a block of runs"), ("evaluations", Evaluation, "an evaluation")):
         listed = _require_list(raw.get(name) or ([{}] if kind is Block else []), name, path.name)
-        raw[name] = tuple(_make(kind, one, where) for one in listed)
+        raw[name] = tuple(_make(kind, item, where) for item in listed)
     if raw.get("learning_rates"):
         raw["learning_rates"] = _make(Rates, raw["learning_rates"], "learning_rates")
     return _make(Grid, raw, path.name)
 
 
 def _make(kind: type[Made], raw: Any, where: str) -> Made:
-    """Makes a dataclass of a mapping: lists become tuples, numbers that YAML takes for text numbers."""
+    """Builds a dataclass from a mapping: lists become tuples, and texts such as 1e-3 in YAML become numbers."""
     raw, known = _require_mapping(raw, where), {entry.name: entry for entry in fields(kind)}  # type: ignore[arg-type]
     if odd := sorted(raw.keys() - known.keys()):
         raise ValueError(f"{where} does not know {odd}; choose from {sorted(known)}")

@@ -1,4 +1,4 @@
-"""A piece of a sweep's work: where it leaves what, and what its folder says of it, whoever does it."""
+"""The job, a piece of a sweep's work that any process can run, with the files in which it reports its state."""
 
 import json
 import os
@@ -12,20 +12,20 @@ from filelock import FileLock, Timeout
 
 from ecg_hf.errors import EcgProcessError
 
-LOCK_S = 120.0  # for which a job waits for another process that still works on it
-TAIL_BYTES = 4096
+LOCK_S = 120.0  # seconds that a job waits for another process to release its lock
+TAIL_BYTES = 4096  # bytes at the end of a file that hold its last line
 
 
 class RunningElsewhereError(EcgProcessError):
-    """A job that another process works on."""
+    """An error about a job that another process works on."""
 
 
 @dataclass(frozen=True)
 class Job(ABC):
-    """A piece of work that can be begun again wherever it was left.
+    """A piece of work that can be interrupted anywhere and continued later.
 
     Args:
-        name: Unlike that of any other job of the sweep.
+        name: Name of the job, unique in its sweep.
         root: Folder of the sweep.
     """
 
@@ -34,46 +34,47 @@ class Job(ABC):
 
     @abstractmethod
     def do(self) -> None:
-        """Does what is left of it."""
+        """Does the unfinished part of the job."""
 
     @abstractmethod
     def done(self) -> bool:
-        """Says whether nothing is left."""
+        """Returns whether the job is finished."""
 
     @property
     def cost(self) -> float:
-        """Of all of it, in any unit that is common to the jobs of a sweep."""
+        """Estimated cost of the whole job, in a unit that all jobs of a sweep share."""
         return 1.0
 
     def progress(self) -> dict[str, Any]:
-        """Says how far it is: "step", "of" and its last losses, as far as there are any."""
+        """Returns the progress of the job, if known: "step", the number of steps as "of", and the last "loss"."""
         return {}
 
     @property
     def log(self) -> Path:
-        """What it says while it runs."""
+        """Path of the log, with the output of the job."""
         return self.root / "logs" / f"{self.name}.log"
 
     @property
     def error(self) -> Path:
-        """Why it failed, if it did."""
+        """Path of the file with the reason of a failure; the file exists only if the job failed."""
         return self.root / "logs" / f"{self.name}.error"
 
     @property
     def lock(self) -> Path:
-        """Held by the process that works on it."""
+        """Path of the lock, which the process that works on the job holds."""
         return self.root / "logs" / f"{self.name}.lock"
 
     @property
     def elsewhere(self) -> str:
-        """What is to be said if another process works on it."""
+        """Error message if another process works on the job."""
         return f"{self.name} is still running elsewhere, in the process that holds {self.lock}; wait for it, or end it"
 
     def run(self) -> None:
-        """Does it, with its log as standard output and error, alone and in a process of its own.
+        """Runs the job in this process, which must do nothing else: its standard output and error become the log.
 
         Raises:
-            RunningElsewhereError: If another process does not let go of it, whose log and error are left alone.
+            RunningElsewhereError: If another process does not release the lock in time; its log and its error file
+                stay as they are.
         """
         self.log.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.lock, timeout=LOCK_S)
@@ -99,7 +100,14 @@ class Job(ABC):
 
 
 def last_row(path: Path) -> dict[str, Any]:
-    """Reads the last whole line of a file of JSON lines, without reading all of it; empty if there is none."""
+    """Reads the last complete line of a JSON Lines file, without reading the whole file.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        The line's object; empty if the file does not exist or has no complete line.
+    """
     try:
         with path.open("rb") as file:
             file.seek(0, os.SEEK_END)
@@ -112,5 +120,5 @@ def last_row(path: Path) -> dict[str, Any]:
 
 
 def drop_folder(folder: Path) -> None:
-    """Deletes a folder, if it is there."""
+    """Deletes a folder if it exists."""
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Jobs as processes of this machine, some at a time; they fork from one that has imported everything."""
+"""The local engine, which runs jobs as processes of this machine, forked from one that has imported the library."""
 
 import logging
 import multiprocessing
@@ -16,24 +16,24 @@ import torch
 
 from ecg_hf.scaling.sweep.job import Job, RunningElsewhereError
 
-POLL_S = 0.5
-ELSEWHERE = 75  # exit status of a process that left its job to another one
-STOP_S = 60.0  # that a job may take to write a checkpoint when it has to stop
+POLL_S = 0.5  # seconds between two looks at the processes
+ELSEWHERE = 75  # exit status of a process that left its job to another process
+STOP_S = 60.0  # seconds that a job may take to write a checkpoint when it has to stop
 
 Watch = Callable[[Collection[str]], None]
 
 
 def run_processes(jobs: Sequence[Job], workers: int, watch: Watch, threads: int = 1) -> dict[str, str]:
-    """Does jobs, each in a process of its own that ends with this one.
+    """Runs jobs, each in a process of its own that ends with this process.
 
     Args:
-        jobs: In the order in which they begin.
-        workers: How many at a time.
-        watch: Called every now and then with the names of those that run.
-        threads: Of each process.
+        jobs: Jobs in the order in which they start.
+        workers: Number of jobs at a time.
+        watch: Function that is called regularly with the names of the running jobs.
+        threads: Number of threads of each process.
 
     Returns:
-        Why jobs failed, by their names.
+        The reason of each failure by name of the job.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["ecg_hf", "ecg_hf.scaling.sweep.local_jobs", "ecg_hf.scaling.sweep.training_job"])
@@ -58,7 +58,12 @@ def run_processes(jobs: Sequence[Job], workers: int, watch: Watch, threads: int 
 
 
 def explain(job: Job, code: int) -> str:
-    """Says why a job's process ended as it did, and sees to it that the sweep's folder says so too."""
+    """Returns the reason why a job's process failed, and writes it to the job's error file if none is there.
+
+    Args:
+        job: Job that failed.
+        code: Exit code of its process, negative for a signal.
+    """
     if code == ELSEWHERE:
         return job.elsewhere
     if not job.error.exists():
@@ -78,7 +83,7 @@ def _stop(processes: Sequence[BaseProcess]) -> None:
 
 
 def _child(job: Job, threads: int) -> None:
-    # a terminal that closes tells all its processes; the sweep stops this one, with a checkpoint
+    # a closing terminal signals all its processes, but the sweep has to stop this one, so that it saves a checkpoint
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, daemon=True).start()
     torch.set_num_threads(threads)
@@ -90,7 +95,7 @@ def _child(job: Job, threads: int) -> None:
 
 
 def _follow_parent() -> None:
-    """Stops this process, with a checkpoint, when the sweep that started it is gone."""
+    """Stops this process, which then saves a checkpoint, when the sweep that started it has ended."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,4 +1,4 @@
-"""How large a model is, by each of the definitions of the run table, without making it."""
+"""Numbers of parameters and FLOPs of a model, computed without allocating its weights."""
 
 import functools
 import json
@@ -19,13 +19,13 @@ from ecg_hf.training.pretrain import make_extractor, make_pair
 
 @dataclass(frozen=True)
 class ModelSize:
-    """Sizes of a pair that count what is trained.
+    """Numbers of trained parameters of a pair, one for each definition of N in the run table.
 
     Args:
-        n_params: Of the backbone.
-        n_params_nonembed: Of the backbone without its stem.
-        n_params_total: With the objective, and of a supervised one the head of its labels. Labels that a rule would
-            find in the data are counted if the arguments name them; if not, there is no head in it.
+        n_params: Number of parameters of the backbone.
+        n_params_nonembed: Number of parameters of the backbone without its stem.
+        n_params_total: Number of parameters of backbone and objective, with the head of a supervised one. Where a rule
+            finds the labels in the data, the head counts only if the arguments list them.
     """
 
     n_params: int
@@ -34,7 +34,10 @@ class ModelSize:
 
 
 def measure(arguments: PretrainingArguments) -> ModelSize:
-    """Gives the sizes of the pair that a run's arguments describe.
+    """Computes the sizes of the pair that a run's arguments describe.
+
+    Args:
+        arguments: Arguments of the run.
 
     Raises:
         KeyError: If the pair, its size or the task does not exist.
@@ -49,7 +52,7 @@ def count_flops(arguments: PretrainingArguments) -> int:
 
 
 def _shape(arguments: PretrainingArguments) -> str:
-    """What decides how large a pair is."""
+    """Returns the arguments that determine the size of a pair, as JSON, which a cache can hash."""
     return json.dumps({name: getattr(arguments, name) for name in ("pair", "size", "model_fields", "task", "labels")})
 
 
@@ -71,10 +74,10 @@ def _build(shape: str) -> Pair:
     task: Task | None = load(TASKS, arguments.task) if arguments.task else None
     if task is not None and task.labels:
         task = choose_labels(task, arguments.labels)
-    elif task is not None:  # a rule would need the data, and decides nothing but the head
+    elif task is not None:  # a rule needs the data, and decides only the head
         task = replace(task, labels=tuple(arguments.labels))
     with torch.device("meta"), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # of a head without labels
+        warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # a head without labels
         return make_pair(arguments, task)
 
 

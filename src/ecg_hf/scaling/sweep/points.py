@@ -1,4 +1,4 @@
-"""The runs of a grid, in blocks: products, or a design that says more of a law for the same compute."""
+"""Points, each of which is a run of a grid, and blocks, which list points as a product or by a cheaper design."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -14,10 +14,10 @@ class Point:
 
     Args:
         family: Key of the grid's families.
-        objective: Key of its objectives.
-        size: Key of its sizes.
-        fraction: Share of the training patients.
-        seed: Of the run.
+        objective: Key of the grid's objectives.
+        size: Key of the grid's sizes.
+        fraction: Fraction of the training patients.
+        seed: Seed of the run.
     """
 
     family: str
@@ -28,22 +28,26 @@ class Point:
 
     @property
     def run_id(self) -> str:
-        """Names the run and its folder."""
+        """Name of the run and of its folder."""
         return f"{self.family}-{self.objective}-{self.size}-share{self.fraction:g}-seed{self.seed}"
 
 
 @dataclass(frozen=True)
 class Block:
-    """Runs that are the product of what a block names, or a design over it.
+    """A set of runs: all combinations of the values, or those that a design picks.
 
     Args:
-        families: All of the grid's if empty.
-        objectives: All of the grid's if empty.
-        sizes: All of the grid's if empty.
-        fractions: Shares of the training patients, the largest first.
-        seeds: Of the runs.
-        design: "every": all sizes with all shares; "wide": all sizes at the first share, all shares at three sizes
-            and three corners, 30 runs of nine sizes and seven shares.
+        families: Keys of the grid's families; all of them if empty.
+        objectives: Keys of the grid's objectives; all of them if empty.
+        sizes: Keys of the grid's sizes; all of them if empty.
+        fractions: Fractions of the training patients, the largest first.
+        seeds: Seeds of the runs; each combination is trained once per seed.
+        design: "every" combines all sizes with all fractions. "wide" takes all sizes at the first fraction, all
+            fractions at three sizes, and three corners: 30 runs for nine sizes and seven fractions. It determines a
+            law better than a product that takes the same compute.
+
+    Raises:
+        ValueError: If the design is unknown, or the fractions are not in descending order.
     """
 
     families: tuple[str, ...] = ()
@@ -60,7 +64,13 @@ class Block:
             raise ValueError(f"fractions must begin with the largest, got {list(self.fractions)}; put them in order")
 
     def points(self, families: Sequence[str], objectives: Sequence[str], sizes: Sequence[str]) -> Iterator[Point]:
-        """Lists the runs, in a grid that has these families, objectives and sizes."""
+        """Yields the runs of the block.
+
+        Args:
+            families: Families of the grid, used if the block lists none.
+            objectives: Objectives of the grid, used if the block lists none.
+            sizes: Sizes of the grid in ascending order, used if the block lists none.
+        """
         cells = product(self.families or families, self.objectives or objectives)
         places = self._places(self.sizes or sizes)
         for (family, objective), (size, fraction), seed in product(cells, places, self.seeds):

@@ -1,4 +1,4 @@
-"""Learning rates by a rule: the best of some that were tried at a few sizes, and for other sizes a power of N."""
+"""Trials of learning rates at a few sizes, and the rule that extends the best rates to all sizes by a power of N."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,23 +16,24 @@ from ecg_hf.scaling.sweep.points import Point
 from ecg_hf.scaling.sweep.training_job import TrainingJob, identify
 
 Cell = tuple[str, str]
-VERDICT = "diverged.json"  # of a trial whose rate was too large
-JUDGES = ("max_nonfinite_steps", "on_collapse")  # which change no number of a run, but when it is given up
+VERDICT = "diverged.json"  # written by a trial whose rate was too large
+# Arguments that decide when a run is given up. They do not change its numbers, but they do change the verdict.
+JUDGES = ("max_nonfinite_steps", "on_collapse")
 
 
 @dataclass(frozen=True)
 class Trial(TrainingJob):
-    """A run that tries a learning rate; if the rate is too large for it, that is a result too."""
+    """A run that tries a learning rate; a rate that is too large for the run is a result too."""
 
     def done(self) -> bool:
-        """Says whether the rate was tried to its end."""
+        """Returns whether the trial has a result: a trained model, or the verdict that the rate is too large."""
         return self.trained() or self.diverged()
 
     def diverged(self) -> bool:
-        """Says whether the rate was too large.
+        """Returns whether training diverged or collapsed because the rate was too large.
 
         Raises:
-            ValueError: If that was found with other arguments.
+            ValueError: If the verdict was reached with other arguments.
         """
         if not (self.folder / VERDICT).exists():
             return False
@@ -40,35 +41,40 @@ class Trial(TrainingJob):
         return True
 
     def do(self) -> None:
-        """Tries the rate, and says so in its folder if it was too large."""
+        """Trains with the rate, and writes the verdict to the run folder if the rate is too large.
+
+        Raises:
+            FloatingPointError: If training diverged.
+            EcgCollapseError: If the representations collapsed.
+        """
         try:
             super().do()
         except (FloatingPointError, EcgCollapseError) as error:
             self.folder.mkdir(parents=True, exist_ok=True)
-            why = f"{type(error).__name__}: {error}"
-            write_json(self.folder / VERDICT, {"why": why, "arguments": self._judged()})
+            reason = f"{type(error).__name__}: {error}"
+            write_json(self.folder / VERDICT, {"why": reason, "arguments": self._judged()})
             raise
 
     def _judged(self) -> dict[str, Any]:
         return identify(self.arguments) | {name: getattr(self.arguments, name) for name in JUDGES}
 
     def loss(self) -> float:
-        """Gives the best validation loss, infinite if the rate was too large."""
+        """Returns the best validation loss; it is infinite if the rate was too large."""
         return np.inf if self.diverged() else float(read_json(self.folder / "run.json")["validation_loss"])
 
 
 @dataclass(frozen=True)
 class RateRule:
-    """The learning rate of each size of a cell: log lr = intercept + slope log N.
+    """The learning rate of each size of a cell: log lr = intercept + slope log N, clipped to the tried rates.
 
     Args:
-        best: Rate that was best at each size that was tried; these sizes keep it.
-        edges: Of them, sizes whose best rate is the smallest or the largest that was tried.
-        intercept: Of the fit.
-        slope: Of the fit; 0 if one size was tried.
-        lowest: Smallest rate that was tried; the rule does not go below it.
-        highest: Largest rate that was tried; the rule does not go above it.
-        losses: What was found: by size, rate and loss.
+        best: Best rate of each tried size; these sizes keep it.
+        edges: Tried sizes whose best rate is the smallest or the largest tried one.
+        intercept: Intercept of the fitted line.
+        slope: Slope of the fitted line; 0 if one size was tried.
+        lowest: Smallest tried rate; the rule does not go below it.
+        highest: Largest tried rate; the rule does not go above it.
+        losses: Rates and their losses by size; a loss is the geometric mean over seeds, or None if a seed diverged.
     """
 
     best: dict[str, float]
@@ -80,7 +86,16 @@ class RateRule:
     losses: dict[str, list[tuple[float, float | None]]]
 
     def rate(self, size: str, n_params: int) -> tuple[float, bool]:
-        """Gives the rate of a size, and whether it is to be trusted less, as what it rests on lies at an edge."""
+        """Returns the learning rate of a size, and whether the tried rates should have reached further.
+
+        Args:
+            size: Key of the size.
+            n_params: N of the size, its number of parameters.
+
+        Returns:
+            The rate, and True if it is less reliable: at a tried size, the best rate lies at the edge of the tried
+            rates; at another size, that is true of some tried size, or the rate was clipped.
+        """
         if size in self.best:
             return self.best[size], size in self.edges
         fitted = float(np.exp(self.intercept + self.slope * np.log(n_params)))
@@ -89,7 +104,15 @@ class RateRule:
 
 
 def make_trials(grid: Grid, folder: Path) -> dict[Cell, dict[str, dict[float, list[Trial]]]]:
-    """Lists the trials of a grid by cell, size and rate, one for each seed; none if it asks for none."""
+    """Builds the trials of a grid by cell, size and rate, one per seed.
+
+    Args:
+        grid: Grid of the sweep.
+        folder: Folder of the sweep.
+
+    Returns:
+        The trials; empty if the grid asks for none.
+    """
     asked = grid.learning_rates
     cells = dict.fromkeys((point.family, point.objective) for point in grid.points())
     if asked is None:
@@ -113,10 +136,10 @@ def _trial(grid: Grid, folder: Path, point: Point, rate: float) -> Trial:
 
 
 def find_rule(trials: Mapping[str, Mapping[float, Sequence[Trial]]]) -> RateRule:
-    """Finds the rule of a cell.
+    """Computes the learning-rate rule of a cell.
 
     Args:
-        trials: Of the cell, by size and rate.
+        trials: Trials of the cell by size and rate, with the rates in ascending order.
 
     Raises:
         FloatingPointError: If every rate was too large for a size.
@@ -149,7 +172,7 @@ def _fit_line(x: Values, y: Values) -> tuple[float, float]:
 
 
 def describe_rules(rules: Mapping[Cell, RateRule]) -> dict[str, Any]:
-    """Gives the rules as JSON, by family and objective."""
+    """Returns the rules as values for JSON, keyed by family and objective."""
     return {
         f"{family} {objective}": {
             name: list(value) if isinstance(value, tuple) else value for name, value in vars(rule).items()

@@ -1,4 +1,4 @@
-"""Jobs under a scheduler, each a task of its own, through submitit."""
+"""The submitit engine, which runs jobs under the Slurm scheduler, each as a task of its own."""
 
 import logging
 import re
@@ -13,27 +13,27 @@ from ecg_hf.output.files import read_json, write_json
 from ecg_hf.scaling.sweep.job import Job, RunningElsewhereError
 from ecg_hf.scaling.sweep.local_jobs import Watch
 
-POLL_S = 5.0
-TIMEOUT_MIN = 1440
-SUBMITTED = "submitted.json"  # there while jobs are: what a killed sweep leaves to cancel
+POLL_S = 5.0  # seconds between two looks at the tasks
+TIMEOUT_MIN = 1440  # default time limit of a task, in minutes
+SUBMITTED = "submitted.json"  # exists while jobs run; if a sweep is killed, it lists the jobs to cancel
 logger = logging.getLogger(__name__)
 
 
 def submit(
     jobs: Sequence[Job], workers: int, watch: Watch, folder: Path, cluster: str, settings: Mapping[str, Any]
 ) -> dict[str, str]:
-    """Submits jobs and waits for them; they are cancelled when this process has to stop.
+    """Submits jobs and waits for them; the jobs are cancelled if this process has to stop.
 
     Args:
-        jobs: In the order in which they are submitted.
-        workers: How many may run at a time, where the scheduler can be told.
-        watch: Called every now and then with the names of those that run.
-        folder: For submitit's files.
-        cluster: "slurm", or "local" to try it without a scheduler.
-        settings: Of submitit, such as `slurm_partition`.
+        jobs: Jobs in the order in which they are submitted.
+        workers: Number of jobs that may run at a time, if the scheduler can limit it.
+        watch: Function that is called regularly with the names of the running jobs.
+        folder: Folder of submitit's files.
+        cluster: "slurm", or "local" to try submitit without a scheduler.
+        settings: Settings of submitit, such as `slurm_partition`.
 
     Returns:
-        Why jobs failed, by their names.
+        The reason of each failure by name of the job.
     """
     import submitit
 
@@ -41,42 +41,42 @@ def submit(
     executor.update_parameters(name="sweep", timeout_min=TIMEOUT_MIN, **complete_settings(settings, workers))
     with executor.batch():
         submitted = [executor.submit(_run, job) for job in jobs]
-    ids = {job.name: one.job_id for job, one in zip(jobs, submitted, strict=True)}
+    ids = {job.name: task.job_id for job, task in zip(jobs, submitted, strict=True)}
     write_json(folder / SUBMITTED, {"cluster": cluster, "ids": ids})
     try:
-        while not all(one.done() for one in submitted):
-            watch([job.name for job, one in zip(jobs, submitted, strict=True) if one.state == "RUNNING"])
+        while not all(task.done() for task in submitted):
+            watch([job.name for job, task in zip(jobs, submitted, strict=True) if task.state == "RUNNING"])
             time.sleep(POLL_S if cluster == "slurm" else 0.5)
     except BaseException:
-        for one in submitted:
-            one.cancel()
+        for task in submitted:
+            task.cancel()
         raise
     finally:
         (folder / SUBMITTED).unlink()
-    return {job.name: why for job, one in zip(jobs, submitted, strict=True) if (why := _why_failed(job, one))}
+    return {job.name: why for job, task in zip(jobs, submitted, strict=True) if (why := _why_failed(job, task))}
 
 
 def _why_failed(job: Job, submitted: Any) -> str | None:
     try:
-        said: str | None = submitted.result()
+        reason: str | None = submitted.result()
     except Exception as error:
         known = job.error.exists() and not job.done()
         return job.error.read_text(encoding="utf-8").strip() if known else str(error)
-    return said
+    return reason
 
 
 def cancel_left(folder: Path) -> None:
-    """Cancels what a sweep that was killed had submitted to Slurm and could not cancel itself.
+    """Cancels the Slurm jobs that a killed sweep had submitted and could not cancel itself.
 
     Args:
-        folder: For submitit's files, of the sweep, which nothing else may work in.
+        folder: Folder of submitit's files of that sweep, in which no other process may work.
 
     Raises:
-        EcgProcessError: If this machine cannot do so.
+        EcgProcessError: If there is no `scancel` on this machine.
     """
     path = folder / SUBMITTED
     left: dict[str, Any] = read_json(path) if path.exists() else {}
-    if left.get("cluster") == "slurm":  # the others are processes, whose numbers may be those of strangers by now
+    if left.get("cluster") == "slurm":  # other jobs were processes, and their ids may belong to other programs by now
         arrays = sorted({job_id.partition("_")[0] for job_id in left["ids"].values()})
         logger.warning("cancelling the Slurm jobs %s of a sweep that was killed", ", ".join(arrays))
         try:
@@ -86,26 +86,37 @@ def cancel_left(folder: Path) -> None:
                 f"the Slurm jobs {', '.join(arrays)} of a sweep that was killed may still run, and scancel cannot be "
                 f"used here ({error}); cancel them where it can, and remove {path}"
             ) from error
-        if ended.returncode:  # of jobs that are long gone, too; what still runs holds its lock
+        if ended.returncode:  # it also fails for jobs that ended long ago; a job that still runs holds its lock
             logger.warning("scancel said: %s", ended.stderr.strip())
     path.unlink(missing_ok=True)
 
 
 def complete_settings(settings: Mapping[str, Any], workers: int) -> dict[str, Any]:
-    """Adds to settings of submitit, where they do not say it, how many jobs may run at a time."""
+    """Returns submitit's settings with a limit on jobs at a time, if they have none, and the time limit in minutes.
+
+    Args:
+        settings: Settings of submitit.
+        workers: Number of jobs that may run at a time.
+
+    Raises:
+        ValueError: If the time limit is not one that Slurm understands.
+    """
     time_limit = settings.get("slurm_time")
     known = {"slurm_time": to_minutes(time_limit)} if isinstance(time_limit, str) else {}
     return {"slurm_array_parallelism": workers, **settings, **known}
 
 
 def to_minutes(text: str) -> int:
-    """Gives the minutes, rounded up, of a time as Slurm writes it; in a job submitit computes with minutes.
+    """Converts a time limit in Slurm's notation to minutes, rounded up; submitit computes with minutes in a job.
+
+    Args:
+        text: Time limit, such as "1-12:00:00".
 
     Source:
         sbatch(1), option --time: M, M:S, H:M:S, D-H, D-H:M and D-H:M:S.
 
     Raises:
-        ValueError: If it is none of these.
+        ValueError: If the text has none of these forms.
     """
     found = re.fullmatch(r"(?:(\d+)-)?(\d+(?::\d+){0,2})", text, re.ASCII)
     if found is None:
@@ -118,7 +129,7 @@ def to_minutes(text: str) -> int:
 
 
 def _run(job: Job) -> str | None:
-    """Does a job, or says that another process does."""
+    """Runs a job; returns a reason only if another process works on it."""
     try:
         job.run()
     except RunningElsewhereError as error:

@@ -1,4 +1,4 @@
-"""A sweep: data, learning rates, runs and their evaluations, and the run table; begun again, it does what is left."""
+"""The sweep, which trains and evaluates the runs of a grid, writes their run table, and resumes where it stopped."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -23,21 +23,32 @@ from ecg_hf.scaling.sweep.table import TABLE, write_table
 from ecg_hf.scaling.sweep.training_job import TrainingJob
 
 RULES = "learning_rates.json"
-JOBS = ".jobs"  # submitit's files
+JOBS = ".jobs"  # folder of submitit's files
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A grid that is run in a folder.
+    """A grid with the folder in which its runs are trained and evaluated.
 
     Args:
-        grid: The grid.
-        folder: Where everything goes.
-        workers: How many runs at a time.
-        threads: Of each run on this machine.
-        cluster: "processes" of this machine; "slurm", or "local" to try submitit without a scheduler.
-        settings: Of submitit.
-        stream: Where it says how it is doing.
+        grid: Grid of runs.
+        folder: Folder of everything that the sweep writes.
+        workers: Number of runs at a time.
+        threads: Number of threads of each run, if `cluster` is "processes".
+        cluster: Place of the runs: "processes" for processes of this machine, "slurm" for a Slurm cluster through
+            submitit, "local" to try submitit without a scheduler.
+        settings: Settings of submitit, such as `slurm_partition`.
+        stream: Stream for reports of progress.
+
+    Example:
+        >>> from ecg_hf.scaling.sweep.grid import Grid
+        >>> from ecg_hf.scaling.sweep.points import Block
+        >>> from ecg_hf.scaling.sweep.sweep import Sweep
+        >>> blocks = (Block(fractions=(1.0, 0.5)),)
+        >>> grid = Grid({"resnet": {}}, {"masked": {}}, {"20k": {}}, runs=blocks, evaluations=())
+        >>> sweep = Sweep(grid, Path("my-sweep"))  # sweep.run() would train and evaluate all runs
+        >>> [(job.name, job.done()) for job in sweep.jobs().values()]
+        [('resnet-masked-20k-share1-seed0', False), ('resnet-masked-20k-share0.5-seed0', False)]
     """
 
     grid: Grid
@@ -49,11 +60,14 @@ class Sweep:
     stream: TextIO = sys.stderr
 
     def trials(self) -> list[Trial]:
-        """Gives the runs that learning rates are tried with; none if the grid asks for none."""
+        """Lists the trials of learning rates; empty if the grid asks for none."""
         return all_trials(make_trials(self.grid, self.folder))
 
     def rules(self) -> dict[Cell, RateRule] | None:
-        """Gives the rule of each cell whose learning rates are tried; None as long as a trial is left.
+        """Returns the learning-rate rule of each cell.
+
+        Returns:
+            The rules by family and objective, empty if the grid asks for no trials; None while a trial is unfinished.
 
         Raises:
             ValueError: If a trial was made with other arguments.
@@ -64,7 +78,11 @@ class Sweep:
         return {cell: find_rule(tried) for cell, tried in make_trials(self.grid, self.folder).items()}
 
     def jobs(self, rules: Mapping[Cell, RateRule] | None = None) -> dict[Point, TrainingJob]:
-        """Gives the run of each point, its learning rate from the rule of its cell where there is one."""
+        """Builds the training job of each point of the grid.
+
+        Args:
+            rules: Learning-rate rules by family and objective; a run without a rule keeps the rate of its arguments.
+        """
         return {point: self._job(point, rules or {}) for point in self.grid.points()}
 
     def _job(self, point: Point, rules: Mapping[Cell, RateRule]) -> TrainingJob:
@@ -76,13 +94,15 @@ class Sweep:
         return TrainingJob(point.run_id, self.folder, folder, arguments, self.grid.evaluations)
 
     def run(self) -> dict[str, str]:
-        """Does what is left.
+        """Does all unfinished work: prepares data, tries learning rates, trains, evaluates and writes the run table.
 
         Returns:
-            Why runs failed, by their names.
+            The reason of each failure by name of the job; empty if no job failed.
 
         Raises:
             EcgProcessError: If another sweep works in the folder, or the data of the runs cannot be prepared.
+            ValueError: If a run in the folder was made with other arguments than those of the grid.
+            FloatingPointError: If every rate was too large for a size.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -123,7 +143,7 @@ class Sweep:
             raise EcgProcessError(f"the data of the runs could not be prepared: {failed['data']}")
 
     def _do(self, title: str, jobs: Sequence[Job]) -> dict[str, str]:
-        """Does the jobs that are not done, the longest first, so that none is left alone at the end."""
+        """Runs the unfinished jobs, the most expensive first, so that no long job runs alone at the end."""
         waiting = sorted((job for job in jobs if not job.done()), key=lambda job: -job.cost)
         if not waiting:
             return {}

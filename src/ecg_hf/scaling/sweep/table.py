@@ -1,4 +1,4 @@
-"""The run table of a sweep, taken from its run folders: nothing is lost or there twice."""
+"""The run table of a sweep, which is written from the run folders, one row per run and evaluation."""
 
 import logging
 from collections.abc import Mapping
@@ -24,15 +24,21 @@ logger = logging.getLogger(__name__)
 
 
 def write_table(path: Path, grid: Grid, jobs: Mapping[Point, TrainingJob], edges: Mapping[Point, bool]) -> int:
-    """Writes a row for each evaluation of each run that is trained, in the order of the grid, and counts them.
+    """Writes one row for each finished evaluation of each trained run, in the order of the grid.
 
-    A run that was begun and has no evaluation yet has one row, which says that it failed or is running.
+    A run that was started but has no finished evaluation gets one row, with the status "failed" or "running".
 
     Args:
-        path: Of the table.
-        grid: The grid.
-        jobs: Its runs.
-        edges: Whether the learning rate of a run lies at the edge of those that were tried, where any were.
+        path: Path of the table.
+        grid: Grid of the sweep.
+        jobs: Runs of the sweep, by point of the grid.
+        edges: Whether the learning rate of a run lies at the edge of the tried rates; only runs whose rate was tried.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        EcgFormatError: If a row is not a valid row of a run table.
     """
     rows, amounts = [], Amounts(jobs.values())
     for point, job in jobs.items():
@@ -45,7 +51,13 @@ def write_table(path: Path, grid: Grid, jobs: Mapping[Point, TrainingJob], edges
 
 
 def describe_run(grid: Grid, point: Point, job: TrainingJob) -> dict[str, Any]:
-    """Gives the columns of the run table that say what a run is, begun or not."""
+    """Returns the columns of the run table that describe a run, whether it has been started or not.
+
+    Args:
+        grid: Grid of the sweep.
+        point: Point of the grid.
+        job: Run of that point.
+    """
     size = measure(_with_labels(grid, point, job))
     return {
         "run_id": point.run_id,
@@ -62,9 +74,9 @@ def describe_run(grid: Grid, point: Point, job: TrainingJob) -> dict[str, Any]:
 
 
 def _trained_rows(grid: Grid, point: Point, job: TrainingJob) -> list[dict[str, Any]]:
-    """Rows of the evaluations that there are, each with what the training was.
+    """Lists the rows of the finished evaluations of a run, each with the columns that describe its training.
 
-    D is the number of different records; `examples_seen` counts repetitions up to the step whose weights were kept.
+    `n_unique` (D) counts different records; `examples_seen` counts repetitions, up to the step whose weights were kept.
     """
     if not job.trained():
         return []
@@ -84,7 +96,7 @@ def _trained_rows(grid: Grid, point: Point, job: TrainingJob) -> list[dict[str, 
 
 
 def _unfinished_rows(job: TrainingJob, amounts: Amounts) -> list[dict[str, Any]]:
-    """The row of a run that was begun and is not done; `examples_seen` is then what all its steps would see."""
+    """Returns the row of a run that was started and is not done, with the `examples_seen` of all its planned steps."""
     failed = job.error.exists()
     if job.done() or not (failed or job.folder.exists()):
         return []
@@ -104,7 +116,7 @@ def _unfinished_rows(job: TrainingJob, amounts: Amounts) -> list[dict[str, Any]]
 
 
 def _with_labels(grid: Grid, point: Point, job: TrainingJob) -> PretrainingArguments:
-    """Names the labels that a trained run learned, which a rule may have found."""
+    """Returns the arguments of a run; if it is trained and supervised, with the labels that it learned."""
     if grid.paradigm(point.objective) != "sl" or not job.trained():
         return job.arguments
     return replace(job.arguments, labels=_read_labels(job))
@@ -115,8 +127,8 @@ def _read_labels(job: TrainingJob) -> list[str]:
 
 
 def _describe(job: TrainingJob, evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Gives the columns of the run table that say what an evaluation is and what it found."""
+    """Returns the rows of an evaluation, with the columns of the run table that describe it."""
     corpora = [corpus["name"] for corpus in read_json(job.folder / "run.json")["corpora"]]
     dataset = load(TASKS, evaluation.task).corpus if evaluation.task else "+".join(corpora)
-    about = {"eval_group": evaluation.group, "dataset": dataset, "task": evaluation.task or job.arguments.task}
-    return [about | row for row in job.rows_of(evaluation) or []]
+    columns = {"eval_group": evaluation.group, "dataset": dataset, "task": evaluation.task or job.arguments.task}
+    return [columns | row for row in job.rows_of(evaluation) or []]

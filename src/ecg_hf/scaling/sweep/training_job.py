@@ -1,4 +1,4 @@
-"""A run of a sweep: pretraining, then every evaluation that it does not have yet."""
+"""The job of one run of a sweep, which pretrains a model and then makes every evaluation that is missing."""
 
 import logging
 import math
@@ -19,18 +19,18 @@ from ecg_hf.training.arguments import PretrainingArguments
 from ecg_hf.training.pretrain import pretrain
 
 logger = logging.getLogger(__name__)
-VERSION = 2  # of how evaluations are made
-STEP_FLOPS = 3e8  # what a step costs beside its arithmetic, for estimates of time
+VERSION = 2  # version of the evaluations; those of another version are made again
+STEP_FLOPS = 3e8  # overhead of a step in equivalent FLOPs, for estimates of time
 
 
 @dataclass(frozen=True)
 class TrainingJob(Job):
-    """A run and its evaluations, in a folder of its own.
+    """A run and its evaluations, in a folder of their own.
 
     Args:
-        folder: Of the run, which becomes the model.
-        arguments: Of the pretraining.
-        evaluations: What follows it.
+        folder: Folder of the run, which becomes the folder of the model.
+        arguments: Arguments of the pretraining.
+        evaluations: Evaluations of the trained model.
     """
 
     folder: Path
@@ -38,29 +38,33 @@ class TrainingJob(Job):
     evaluations: tuple[Evaluation, ...] = ()
 
     def done(self) -> bool:
-        """Says whether the model and all its evaluations are there."""
+        """Returns whether the model is trained and all its evaluations are made."""
         return self.trained() and all(self.rows_of(evaluation) is not None for evaluation in self.evaluations)
 
     def trained(self) -> bool:
-        """Says whether the model is there.
+        """Returns whether the model is trained.
 
         Raises:
-            ValueError: If it is one of other arguments.
+            ValueError: If the model in the folder was trained with other arguments.
         """
         if not (self.folder / "run.json").exists():
             return False
         run = read_json(self.folder / "run.json")
         made = identify(PretrainingArguments(**run["arguments"]))
-        if run.get("steps"):  # several processes may have shared it
+        if run.get("steps"):  # several processes may have shared a step
             made["crops_per_step"] = run["examples_seen"] // run["steps"]
         self.require_made_with(made, identify(self.arguments))
         return True
 
     def require_made_with(self, made: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-        """Refuses what is in the folder if it was made with something else than the grid asks for now.
+        """Checks that the contents of the folder were made with the arguments that the grid asks for now.
+
+        Args:
+            made: Arguments that the contents were made with.
+            asked: Arguments that the grid asks for.
 
         Raises:
-            ValueError: If it was.
+            ValueError: If an argument differs.
         """
         for name, value in asked.items():
             if made.get(name) != value:
@@ -71,25 +75,25 @@ class TrainingJob(Job):
 
     @property
     def flops(self) -> int:
-        """Of all steps of the backbone."""
+        """Number of floating-point operations of all training steps of the backbone."""
         return PASSES * count_flops(self.arguments) * count_crops(self.arguments) * self.arguments.max_steps
 
     @property
     def cost(self) -> float:
-        """Of all steps, in FLOP and what is like them."""
+        """Estimated cost of all steps, in FLOPs."""
         return self.flops + self.arguments.max_steps * STEP_FLOPS
 
     def progress(self) -> dict[str, Any]:
-        """Says which step it is at, of how many, and its losses there."""
+        """Returns the number of steps as "of" and, from the latest row of metrics, "step", "loss" and "seconds"."""
         row = last_row(self.folder / "metrics.jsonl")
         found = {name: row[name] for name in ("step", "loss", "seconds") if row.get(name) is not None}
         return {"of": self.arguments.max_steps, **found}
 
     def do(self) -> None:
-        """Pretrains, goes on with a pretraining that was interrupted, and evaluates.
+        """Pretrains the model, or continues an interrupted pretraining, and makes the missing evaluations.
 
         Raises:
-            EcgIntegrityError: If evaluations could not be made, after those that could.
+            EcgIntegrityError: If some evaluations failed; it is raised after all evaluations were tried.
         """
         if not self.trained():
             pretrain(replace(self.arguments, resume=True))
@@ -98,7 +102,7 @@ class TrainingJob(Job):
         self._evaluate()
 
     def _evaluate(self) -> None:
-        """Makes the evaluations that are lacking; one that fails does not keep the others from being made."""
+        """Makes the missing evaluations; if one fails, the rest are made all the same."""
         failed: dict[str, Exception] = {}
         for evaluation in self.evaluations:
             if self.rows_of(evaluation) is not None:
@@ -114,13 +118,14 @@ class TrainingJob(Job):
                 write_json(path, {"asked": _asked(evaluation), "rows": rows})
         drop_folder(self.folder / "features")
         if failed:
-            said = "; ".join(f"{name}: {type(error).__name__}: {error}" for name, error in failed.items())
+            reasons = "; ".join(f"{name}: {type(error).__name__}: {error}" for name, error in failed.items())
             raise EcgIntegrityError(
-                f"{len(failed)} of {len(self.evaluations)} evaluations could not be made, the others were: {said}"
+                f"{len(failed)} of {len(self.evaluations)} evaluations failed and the rest are done: {reasons}; "
+                "remove the cause and run the sweep again"
             ) from next(iter(failed.values()))
 
     def rows_of(self, evaluation: Evaluation) -> list[dict[str, Any]] | None:
-        """Gives what an evaluation found; None if it was not made, or asked something else."""
+        """Returns the rows that an evaluation found; None if it was not made, or was made with another definition."""
         path = self._path(evaluation)
         if not path.exists():
             return None
@@ -133,12 +138,12 @@ class TrainingJob(Job):
 
 
 def identify(arguments: PretrainingArguments) -> dict[str, Any]:
-    """Gives what makes a run of one process another run if it changes."""
+    """Returns the arguments that identify a run of one process; changing one makes it a different run."""
     return arguments.identity() | {"crops_per_step": count_crops(arguments)}
 
 
 def count_crops(arguments: PretrainingArguments) -> int:
-    """Counts the crops of an optimizer step of one process."""
+    """Computes the number of crops in an optimizer step of one process."""
     return arguments.batch_size * arguments.gradient_accumulation_steps
 
 
@@ -148,11 +153,14 @@ def _asked(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def evaluate(folder: Path, evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Evaluates a model; each row holds the columns of the run table that say what was found.
+    """Evaluates a trained model.
 
     Args:
-        folder: Of the model.
-        evaluation: What is asked.
+        folder: Folder of the model.
+        evaluation: Evaluation to make.
+
+    Returns:
+        Rows with the columns of the run table that hold the result.
 
     Raises:
         FloatingPointError: If a value is not finite.

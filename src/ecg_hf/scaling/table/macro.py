@@ -1,4 +1,4 @@
-"""The mean of a metric over the tasks of a group, at each way of probing that several of them share."""
+"""Macro averages: the mean of a metric over the tasks of a group, for each probing protocol that the tasks share."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -9,7 +9,8 @@ import numpy as np
 from ecg_hf.scaling.table.row import RunRow
 from ecg_hf.scaling.table.run_table import RunTable
 
-# Probe, features it saw, records it was fitted on; the last is _LARGEST where every task has a number of its own.
+# A probe, its number of features, and the number of records it was fitted on. The last one is _LARGEST where the
+# largest number of records differs from task to task.
 Protocol = tuple[str, float | None, float | str | None]
 _LARGEST = "largest"
 _FEWEST = 2
@@ -17,11 +18,11 @@ _FEWEST = 2
 
 @dataclass(frozen=True, eq=False)
 class Macro:
-    """Means over tasks, and what has none.
+    """The means over the tasks of a group, and the reasons for those that are missing.
 
     Args:
-        table: One row per run and protocol; without rows where no mean exists.
-        missing: What was left out and why, one sentence each.
+        table: One row per run and protocol; empty if there is no mean at all.
+        missing: One sentence on each task, run or protocol that was left out, with the reason.
     """
 
     table: RunTable
@@ -29,17 +30,21 @@ class Macro:
 
 
 def macro(table: RunTable, group: str, metric: str = "ne") -> Macro:
-    """Averages a metric over the tasks of a group, at each protocol of probing, for every run that has all of them.
+    """Averages a metric over the tasks of a group, once per run and probing protocol.
 
-    A task is left out of a protocol that less than half of its runs have it at; a run that lacks one of the others is
-    left out. Probe subsamples are averaged first, their geometric mean. Labels of a task that is itself there, "x/y"
-    beside "x", are no tasks. A number of records that only one task has is a protocol with other tasks if it is the
-    largest of each: "all records" differ from corpus to corpus.
+    A protocol drops each task that fewer than half of its runs were evaluated on, and then each run that lacks one of
+    the remaining tasks. Probe subsamples are averaged first, with a geometric mean. Labels of a task, "x/y" beside
+    "x", do not count as tasks. "All records" is a different number for every corpus: where only one task was probed
+    on a number of records, and that number is the largest of the task, the tasks share the protocol "largest".
 
     Args:
-        table: Of any cells.
-        group: One of "id", "ood_seen", "ood_unseen".
-        metric: Which may be averaged: a normalised entropy, not a raw NLL of tasks with unlike prevalence.
+        table: Run table of one or several cells.
+        group: Group of evaluations: "id", "ood_seen" or "ood_unseen".
+        metric: Metric to average. It must be comparable between tasks, as normalised entropy is; a raw NLL is not,
+            because it depends on the prevalence.
+
+    Returns:
+        The means, as rows whose `eval_id` begins with "macro", and what was left out.
     """
     chosen = table.done().filter(lambda row: row.eval_group == group and row.metric == metric)
     rows = chosen.of_tasks().rows
@@ -75,13 +80,13 @@ def _average(rows: Sequence[RunRow], protocol: Protocol, group: str) -> tuple[li
     tasks = {task: sum(task in own for own in logs.values()) for own in logs.values() for task in own}
     kept = sorted(task for task, num in tasks.items() if 2 * num >= len(logs))
     missing = [
-        f"leaves out {task}, which {num} of {len(logs)} runs have; evaluate the others"
+        f"leaves out {task}, which {num} of {len(logs)} runs have; evaluate the other runs on it"
         for task, num in sorted(tasks.items())
         if task not in kept
     ]
     if len(kept) < _FEWEST:
         there = ", ".join(kept) or "no task"
-        return [], [*missing, f"none, because a mean needs {_FEWEST} tasks and only {there} is there"]
+        return [], [*missing, f"none, because a mean needs at least {_FEWEST} tasks and only {there} is there"]
     lacking = {run: [task for task in kept if task not in own] for run, own in logs.items()}
     missing += [f"leaves out run {run}, which lacks {', '.join(each)}" for run, each in sorted(lacking.items()) if each]
     first = {row.run_id: row for row in reversed(rows) if not lacking[row.run_id]}

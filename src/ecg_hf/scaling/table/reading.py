@@ -1,4 +1,4 @@
-"""Files of run tables as rows of plain values: CSV, Parquet, JSON lines, and what trackio exports."""
+"""Readers and the writer of run table files: CSV, Parquet, JSON, JSON lines and trackio exports."""
 
 import csv
 import json
@@ -13,15 +13,21 @@ from ecg_hf.output.files import replacing
 logger = logging.getLogger(__name__)
 
 Raw = dict[str, Any]
-# Structural columns of trackio's "metrics" table; its run_id is an identifier of its own.
+# Structural columns of trackio's "metrics" table. Its column run_id holds an identifier of trackio's own.
 _TRACKIO = ("id", "timestamp", "run_name", "step", "log_id", "space_id")
 
 
 def read_raw(path: Path) -> list[Raw]:
-    """Reads a table by the suffix of its file: .csv, .parquet, .jsonl or .json.
+    """Reads the rows of a .csv, .parquet, .jsonl or .json file; the suffix selects the format.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        One dictionary per row, from column to value; values from CSV are text.
 
     Raises:
-        EcgFormatError: If the suffix is another, or a line is not JSON.
+        EcgFormatError: If the suffix is unknown, a line of a .jsonl file is not JSON, or a .json file is not a list.
     """
     readers = {".csv": _read_csv, ".parquet": _read_parquet, ".jsonl": _read_json_lines, ".json": _read_json}
     if path.suffix not in readers:
@@ -30,7 +36,7 @@ def read_raw(path: Path) -> list[Raw]:
 
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes rows as JSON lines, whole or not at all, without what is None."""
+    """Writes rows as JSON lines without the values that are None; the file appears complete or not at all."""
     with replacing(path) as file:
         for row in rows:
             file.write(json.dumps({name: value for name, value in row.items() if value is not None}) + "\n")
@@ -61,7 +67,7 @@ def _read_json_lines(path: Path) -> list[Raw]:
     rows = []
     for number, line in enumerate(lines, 1):
         if number == len(lines) and not line.endswith("\n") and not line.rstrip().endswith("}"):
-            logger.warning("%s: left out line %d, which a killed run left unfinished", path.name, number)
+            logger.warning("%s: left out line %d, which an interrupted run did not finish", path.name, number)
             continue
         if not line.strip():
             continue
@@ -73,13 +79,20 @@ def _read_json_lines(path: Path) -> list[Raw]:
 
 
 def drop_columns(rows: Iterable[Mapping[str, Any]], ignore: Iterable[str]) -> list[Raw]:
-    """Leaves out columns that are not of the run table."""
+    """Returns the rows without the columns in `ignore`."""
     ignored = set(ignore)
     return [{name: value for name, value in row.items() if name not in ignored} for row in rows]
 
 
 def only_evaluations(rows: Iterable[Mapping[str, Any]], name: str) -> list[Raw]:
-    """Leaves out the lines of training steps, which have neither an evaluation nor a status, and counts them."""
+    """Returns the rows that have an `eval_id` or a `status`, and logs how many were dropped.
+
+    The logs of a training run mix evaluations with lines of training steps, which have neither.
+
+    Args:
+        rows: Lines of a log, from column to value.
+        name: Name of the log in the message.
+    """
     kept = [dict(row) for row in rows]
     found = [row for row in kept if row.get("eval_id") not in (None, "") or row.get("status") not in (None, "")]
     if len(found) < len(kept):
@@ -88,9 +101,9 @@ def only_evaluations(rows: Iterable[Mapping[str, Any]], name: str) -> list[Raw]:
 
 
 def from_trackio(rows: Iterable[Mapping[str, Any]]) -> list[Raw]:
-    """Takes trackio's own columns away; its run_name becomes the run_id.
+    """Converts rows of a trackio export: drops trackio's structural columns and takes `run_name` as the `run_id`.
 
-    Trackio writes every logged key of a project into one table, so a row lacks what it did not log.
+    Trackio writes every key that a project logged into one table, so most rows leave most columns empty.
     """
     return [
         {key: value for key, value in row.items() if key not in _TRACKIO} | {"run_id": row["run_name"]}

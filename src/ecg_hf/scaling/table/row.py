@@ -1,4 +1,4 @@
-"""One row of the run table: a training run and one evaluation of it."""
+"""The row of a run table, which describes one training run and one evaluation of it, and its parser."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ AMOUNTS = ("n_unique", "n_patients", "examples_seen")
 STATUSES = ("done", "failed", "running")
 EVAL_GROUPS = ("id", "ood_seen", "ood_unseen")
 PROBES = ("none", "linear", "mlp", "ft")
-# Whether lower is better; a law is of a loss.
+# Whether a lower value is better. A law can be fitted only to a metric for which this is true.
 METRICS = {
     "nll": True,
     "ne": True,
@@ -24,7 +24,7 @@ METRICS = {
     "auroc": False,
     "auprc": False,
 }
-# Forward passes, `flops_fwd`, that a gradient step costs for each example: one forward, two backward.
+# Cost of training on one record, in forward passes: one forward pass, and a backward pass that costs two.
 PASSES = 3
 REQUIRED = ("run_id", "family", "paradigm", "n_params", "n_unique")
 REQUIRED_WHEN_DONE = ("eval_id", "eval_group", "metric", "value")
@@ -32,42 +32,45 @@ REQUIRED_WHEN_DONE = ("eval_id", "eval_group", "metric", "value")
 
 @dataclass(frozen=True, kw_only=True)
 class RunRow:
-    """A run and one of its evaluations; of a run that is not done, the run alone.
+    """A training run and one of its evaluations; the evaluation is required only if the run is done.
 
     Args:
-        run_id: Of the run; all its rows agree in everything before `eval_id`.
-        family: Of the backbone, such as "resnet".
-        paradigm: Such as "sl" (supervised) or "ssl" (self-supervised).
-        objective: Its name in the registry.
-        n_params: Parameters of the backbone, without head, decoder and teacher.
-        n_params_nonembed: Those without the stem's.
-        n_params_total: Those of everything that was trained.
-        flops_fwd: Floating-point operations of one forward pass of one record.
-        n_unique: Different records in the training data.
-        n_patients: Different patients in them.
-        examples_seen: Records drawn in training, repetitions counted.
-        epochs: `examples_seen / n_unique`.
-        n_labels: Labels of a supervised run.
-        seed: Of the run.
-        lr: Largest learning rate.
-        lr_on_boundary: Whether the sweep's best rate was its smallest or largest.
-        es_interior: Whether the best checkpoint was not the last one.
-        status: One of `STATUSES`.
-        eval_id: Of the evaluation, the same for all runs.
-        eval_group: One of `EVAL_GROUPS`.
-        dataset: Evaluated on.
-        task: Evaluated with.
-        metric: A key of `METRICS`.
-        value: Of the metric.
-        value_se: Its standard error from the test set's patients.
-        n_eval: Records evaluated.
-        n_pos: Of them positive.
-        probe: One of `PROBES`.
-        probe_n: Records the probe was fitted on.
-        probe_dim: Features it saw.
-        probe_seed: Of its subsample.
-        n_seeds: Runs that an aggregated row stands for.
-        seed_sd: Standard deviation of the logarithm of the value over them.
+        run_id: Identifier of the run. All rows of a run agree in every column before `eval_id`.
+        family: Family of the backbone, such as "resnet".
+        paradigm: Training paradigm, such as "sl" (supervised) or "ssl" (self-supervised).
+        objective: Name of the objective in the registry.
+        n_params: Number of parameters of the backbone, without head, decoder and teacher.
+        n_params_nonembed: Number of parameters of the backbone without those of its stem.
+        n_params_total: Number of parameters that were trained.
+        flops_fwd: Floating-point operations of one forward pass on one record.
+        n_unique: Number of different records in the training data.
+        n_patients: Number of different patients in the training data.
+        examples_seen: Number of records drawn in training, repetitions included.
+        epochs: Passes over the training data, `examples_seen / n_unique`.
+        n_labels: Number of labels of a supervised run.
+        seed: Seed of the run.
+        lr: Largest learning rate of the schedule.
+        lr_on_boundary: Whether the best learning rate of the sweep was the smallest or the largest one tried.
+        es_interior: Whether the best checkpoint came before the last one; if not, training may not have converged.
+        status: State of the run, one of `STATUSES`.
+        eval_id: Name of the evaluation, the same for all runs.
+        eval_group: Group of the evaluation, one of `EVAL_GROUPS`.
+        dataset: Name of the corpus evaluated on.
+        task: Name of the task evaluated.
+        metric: Name of the metric, a key of `METRICS`.
+        value: Value of the metric.
+        value_se: Standard error of the value, from resampling the patients of the test set.
+        n_eval: Number of records evaluated.
+        n_pos: Number of positive records among them.
+        probe: Kind of probe, one of `PROBES`.
+        probe_n: Number of records the probe was fitted on.
+        probe_dim: Number of features the probe was fitted to.
+        probe_seed: Seed of the subsample the probe was fitted on.
+        n_seeds: Number of runs that an aggregated row combines.
+        seed_sd: Standard deviation of the logarithm of the value over these runs.
+
+    Raises:
+        EcgFormatError: If a field has a value that is not allowed, or a run is done but lacks its evaluation.
     """
 
     run_id: str
@@ -146,26 +149,30 @@ class RunRow:
 
     @property
     def configuration(self) -> tuple[Any, ...]:
-        """What all seeds of one point of the grid have in common; early stopping lets them see different amounts."""
+        """Fields that all seeds of one grid point share; not `examples_seen`, which varies with early stopping."""
         return (self.family, self.paradigm, self.objective, self.n_params, self.n_unique, self.n_labels)
 
     @property
     def evaluation(self) -> tuple[Any, ...]:
-        """What makes values comparable: the evaluation, its metric, and the probe apart from its subsample."""
+        """Fields that two rows must share for comparable values: evaluation, metric, and probe without its seed."""
         return (self.eval_id, self.eval_group, self.metric, self.probe, self.probe_n, self.probe_dim)
 
     @property
     def chance(self) -> float | None:
-        """Loss of a model that only knows the prevalence, where the row tells it."""
+        """Loss of a model that knows only the prevalence; None if the row does not determine it."""
         if self.metric == "ne":
             return 1.0
         if self.metric == "nll" and self.n_eval and self.n_pos and self.n_pos < self.n_eval:
-            share = self.n_pos / self.n_eval
-            return -share * math.log(share) - (1 - share) * math.log(1 - share)
+            prevalence = self.n_pos / self.n_eval
+            return -prevalence * math.log(prevalence) - (1 - prevalence) * math.log(1 - prevalence)
         return None
 
     def changed(self, changes: Mapping[str, Any]) -> "RunRow":
-        """Gives a copy with other fields."""
+        """Returns a copy of the row with some fields changed.
+
+        Args:
+            changes: New values by field.
+        """
         return replace(self, **changes)
 
 
@@ -180,19 +187,24 @@ _RUN_COLUMNS = COLUMNS[: COLUMNS.index("eval_id")]
 
 
 def run_fields(row: RunRow) -> dict[str, Any]:
-    """Gives what a row says of its run, which every row of the run has to repeat."""
+    """Returns the fields of a row that describe its run, and not its evaluation; all rows of the run repeat them."""
     return {name: getattr(row, name) for name in _RUN_COLUMNS}
 
 
 def parse_row(raw: Mapping[str, Any], where: str) -> RunRow:
-    """Makes a row of a line of CSV, JSON or a dataset: empty and NaN are missing, numbers may be text.
+    """Builds a row from a line of CSV, JSON or a dataset.
+
+    Numbers may be text. Empty text counts as missing, and so does NaN in every column but `value`.
 
     Args:
-        raw: By column.
-        where: Names the line in an error.
+        raw: Values by column.
+        where: Name of the line in error messages, such as "row 3".
+
+    Returns:
+        The row.
 
     Raises:
-        EcgFormatError: If a column is unknown or missing, or a value is not what its column holds.
+        EcgFormatError: If a column is unknown or missing, or a value is of the wrong type.
     """
     unknown = [name for name in raw if name not in KINDS]
     if unknown:

@@ -1,4 +1,4 @@
-"""The run table: every run of a study with its evaluations, under one definition of model size and one of data size."""
+"""The run table, which holds every run of a study and its evaluations under one definition of N and one of D."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -18,17 +18,31 @@ Cell = tuple[str, str]
 
 @dataclass(frozen=True, eq=False)
 class RunTable:
-    """Rows, one per run and evaluation, that agree with each other.
+    """A table of runs, one row per run and evaluation, checked for duplicates and contradictions.
 
     Args:
-        rows: The rows.
-        size: Which column N is, for every fit of this table: one of `SIZES`.
-        data: Which column D is: one of `AMOUNTS`.
+        rows: Rows of the table.
+        size: Column that serves as N in every fit of this table, one of `SIZES`.
+        data: Column that serves as D, one of `AMOUNTS`.
 
     Raises:
-        ValueError: If `size` or `data` is not such a column.
-        EcgFormatError: If a row lacks the column that N or D is.
-        EcgIntegrityError: If a row is there twice, or rows of one run disagree about it.
+        ValueError: If `size` or `data` is not one of these columns.
+        EcgFormatError: If a row has no value in the column of N or D.
+        EcgIntegrityError: If two rows describe the same run and evaluation, or rows of one run disagree about the run.
+
+    Example:
+        >>> from ecg_hf.scaling import RunTable
+        >>> run = {"family": "resnet", "paradigm": "sl", "n_unique": 5000}
+        >>> evaluation = {"eval_id": "ptbxl", "eval_group": "id", "metric": "nll"}
+        >>> sizes_and_losses = [(2e4, 0.42), (2e5, 0.31), (2e6, 0.25)]
+        >>> table = RunTable.from_rows(
+        ...     {"run_id": f"resnet-{n:g}", "n_params": n, "value": loss} | run | evaluation
+        ...     for n, loss in sizes_and_losses
+        ... )
+        >>> len(table), list(table.cells())
+        (3, [('resnet', 'sl')])
+        >>> table.where("n_params", 2e6).column("value")
+        array([0.25])
     """
 
     rows: tuple[RunRow, ...]
@@ -44,19 +58,21 @@ class RunTable:
         for row in self.rows:
             for name in (self.size, self.data):
                 if getattr(row, name) is None:
-                    raise EcgFormatError(f"run {row.run_id!r} has no {name}, which this table takes for N or D")
+                    raise EcgFormatError(
+                        f"run {row.run_id!r} has no {name}, the column that this table takes as N or D; fill it"
+                    )
             key = (row.run_id, *row.evaluation, row.probe_seed)
             if key in seen:
                 raise EcgIntegrityError(
                     f"run {row.run_id!r} has evaluation {row.eval_id!r} twice ({row.metric}, probe {row.probe}); "
-                    "give each one row"
+                    "keep one row of each evaluation"
                 )
             seen.add(key)
-            known, said = runs.setdefault(row.run_id, run_fields(row)), run_fields(row)
-            if known != said:
-                name = next(name for name in said if said[name] != known[name])
+            first, other = runs.setdefault(row.run_id, run_fields(row)), run_fields(row)
+            if first != other:
+                name = next(name for name in other if other[name] != first[name])
                 raise EcgIntegrityError(
-                    f"rows of run {row.run_id!r} disagree about {name}: {known[name]!r} and {said[name]!r}; "
+                    f"rows of run {row.run_id!r} disagree about {name}: {first[name]!r} and {other[name]!r}; "
                     "give each run its own run_id"
                 )
 
@@ -69,16 +85,19 @@ class RunTable:
         data: str = "n_unique",
         ignore: Iterable[str] = (),
     ) -> "RunTable":
-        """Makes a table of dictionaries, such as those that iterating a `datasets.Dataset` gives.
+        """Builds a table from dictionaries, such as the rows of a `datasets.Dataset`.
 
         Args:
-            rows: By column.
-            size: Which column N is.
-            data: Which column D is.
-            ignore: Columns to leave out; any other that the table does not have is refused.
+            rows: One dictionary per row, from column to value.
+            size: Column that serves as N.
+            data: Column that serves as D.
+            ignore: Columns to leave out; every other unknown column is an error.
+
+        Returns:
+            The table.
 
         Raises:
-            EcgFormatError: If a row is not one of the run table.
+            EcgFormatError: If a row has an unknown column, lacks a required one, or has a value of the wrong type.
         """
         parsed = [parse_row(raw, f"row {number}") for number, raw in enumerate(drop_columns(rows, ignore), 1)]
         return cls(tuple(parsed), size, data)
@@ -87,13 +106,18 @@ class RunTable:
     def read(
         cls, path: str | Path, *, size: str = "n_params", data: str = "n_unique", ignore: Iterable[str] = ()
     ) -> "RunTable":
-        """Reads a .csv, .parquet, .json or .jsonl file; lines of a log without an evaluation are left out and counted.
+        """Reads a table from a .csv, .parquet, .json or .jsonl file.
+
+        Lines of a .jsonl log that hold no evaluation are left out, and their number is logged.
 
         Args:
-            path: Of the file.
-            size: Which column N is.
-            data: Which column D is.
+            path: Path of the file.
+            size: Column that serves as N.
+            data: Column that serves as D.
             ignore: Columns to leave out.
+
+        Returns:
+            The table.
 
         Raises:
             EcgFormatError: If the file does not hold a run table.
@@ -108,42 +132,53 @@ class RunTable:
     def from_trackio(
         cls, path: str | Path, *, size: str = "n_params", data: str = "n_unique", ignore: Iterable[str] = ()
     ) -> "RunTable":
-        """Reads a project that trackio exported to Parquet, whose runs logged rows of the run table.
+        """Reads the Parquet export of a trackio project whose runs logged rows of a run table.
 
         Args:
-            path: Of the export.
-            size: Which column N is.
-            data: Which column D is.
-            ignore: Columns to leave out: whatever else the project logged.
+            path: Path of the export.
+            size: Column that serves as N.
+            data: Column that serves as D.
+            ignore: Columns to leave out, such as other keys that the project logged.
+
+        Returns:
+            The table.
 
         Raises:
-            EcgFormatError: If what was logged is not a run table.
+            EcgFormatError: If the logged rows are not those of a run table.
         """
         return cls.from_rows(from_trackio(read_raw(Path(path))), size=size, data=data, ignore=ignore)
 
     def write(self, path: str | Path) -> None:
-        """Writes JSON lines that `read` gives back."""
+        """Writes the table as JSON lines, for `read` to load.
+
+        Args:
+            path: Path of the file, which must end in .jsonl for `read`.
+        """
         write_lines(Path(path), map(asdict, self.rows))
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def column(self, name: str) -> NDArray[Any]:
-        """Gives a column; missing numbers are NaN, missing texts None."""
+        """Returns one column, shape (number of rows,); missing numbers are NaN, missing texts None.
+
+        Raises:
+            KeyError: If the run table has no such column.
+        """
         if name not in KINDS:
             raise KeyError(f"the run table has no column {name!r}; its columns are {', '.join(KINDS)}")
         values = [getattr(row, name) for row in self.rows]
         return np.array(values, dtype=object if KINDS[name] is str else np.float64)
 
     def filter(self, keep: Callable[[RunRow], bool]) -> "RunTable":
-        """Gives the rows for which a function is true."""
+        """Returns the table of the rows for which `keep` is true."""
         return replace(self, rows=tuple(row for row in self.rows if keep(row)))
 
     def where(self, column: str, *values: Any) -> "RunTable":
-        """Gives the rows that have one of some values in a column.
+        """Returns the table of the rows whose value in a column is one of `values`.
 
         Raises:
-            ValueError: If no row has.
+            ValueError: If there is no such row.
         """
         found = np.isin(self.column(column), values)
         if not found.any():
@@ -152,25 +187,25 @@ class RunTable:
         return replace(self, rows=tuple(row for row, kept in zip(self.rows, found, strict=True) if kept))
 
     def of_tasks(self) -> "RunTable":
-        """Gives the rows of whole tasks: without those of single labels, "x/y" beside "x"."""
+        """Returns the table without evaluations of single labels, which are "x/y" beside a task "x"."""
         names = {str(row.eval_id) for row in self.rows}
         labels = {name for name in names if any(name.startswith(f"{other}/") for other in names)}
         return self.filter(lambda row: row.eval_id not in labels)
 
     def done(self) -> "RunTable":
-        """Gives the rows of runs that are done."""
+        """Returns the table of the runs that are done."""
         return self.filter(lambda row: row.status == "done")
 
     def unfinished(self) -> tuple[str, ...]:
-        """Names the runs that are not done."""
+        """Lists the runs that are not done, each with its status, such as "r7 (failed)"."""
         return tuple(sorted({f"{row.run_id} ({row.status})" for row in self.rows if row.status != "done"}))
 
     def cells(self) -> dict[Cell, "RunTable"]:
-        """Splits by family and paradigm."""
+        """Splits the table into cells, by family and paradigm."""
         return self._split(lambda row: (row.family, row.paradigm))
 
     def evaluations(self) -> dict[tuple[Any, ...], "RunTable"]:
-        """Splits what is done by evaluation: eval_id, eval_group, metric, probe, probe_n, probe_dim."""
+        """Splits the runs that are done by evaluation: (eval_id, eval_group, metric, probe, probe_n, probe_dim)."""
         return self.done()._split(lambda row: row.evaluation)
 
     def _split(self, key: Callable[[RunRow], tuple[Any, ...]]) -> dict[Any, "RunTable"]:
@@ -180,9 +215,10 @@ class RunTable:
         return {name: replace(self, rows=tuple(rows)) for name, rows in parts.items()}
 
     def seed_noise(self) -> float | None:
-        """Pools the standard deviation of the logarithm of the value over seeds; None if no point has two.
+        """Returns the standard deviation of the logarithm of the value between seeds, pooled over the table.
 
-        A deviation is pooled over every configuration and evaluation with the freedom that it has.
+        Each configuration and evaluation with several seeds contributes with its degrees of freedom. None if there is
+        no such configuration.
         """
         parts = self.done()._split(lambda row: (row.configuration, row.evaluation, row.probe_seed)).values()
         logs = [np.log(part.column("value")) for part in parts if len(part) > 1 and _seeds_differ(part.rows)]
@@ -191,10 +227,14 @@ class RunTable:
         return float(np.sqrt(sum(each.var() * len(each) for each in logs) / sum(len(each) - 1 for each in logs)))
 
     def aggregate_seeds(self) -> "RunTable":
-        """Gives one row per configuration and evaluation: the geometric mean over seeds and over probe subsamples.
+        """Averages seeds: returns one row per configuration and evaluation, with the geometric mean of its values.
 
-        `value_se` becomes the standard error of that mean: the noise of a run, pooled over all points of the evaluation
-        that have several seeds, over the root of the number of runs; the test set's part, which runs share, is added.
+        The mean runs over seeds and probe subsamples. `value_se` becomes its standard error. The variance is the sum of
+        two parts: the run noise, which is pooled over the evaluation and falls with the number of runs, and the noise
+        of the test set, which does not fall because all runs share the test set.
+
+        Raises:
+            EcgIntegrityError: If runs of one configuration do not have different seeds.
         """
         noise = {name: part.seed_noise() for name, part in self.evaluations().items()}
         parts = self.done()._split(lambda row: (row.configuration, row.evaluation))
@@ -230,7 +270,7 @@ def _aggregate(rows: tuple[RunRow, ...], noise: float | None) -> RunRow:
         "n_seeds": len(runs),
         "seed_sd": spread,
     }
-    # one seed that did not converge taints the mean of all
+    # one seed that did not converge makes the mean doubtful
     changes |= {"es_interior": False} if any(row.es_interior is False for row in rows) else {}
     changes |= {"lr_on_boundary": True} if any(row.lr_on_boundary for row in rows) else {}
     own = {"lr", "lr_on_boundary", "es_interior", "examples_seen", "epochs"} - set(changes)

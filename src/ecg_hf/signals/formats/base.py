@@ -1,4 +1,4 @@
-"""What every decoder needs: units of voltage, harmless file names, and what a corpus promises about its records."""
+"""Checks shared by all decoders: harmless file names, and the layout that a corpus promises for its records."""
 
 import re
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
 
 
 def check_file_name(name: str) -> None:
-    """Refuses a name that could lead out of the folder of the file that mentions it.
+    """Checks that a file name in a header or table cannot lead out of the folder of that header or table.
 
     Args:
-        name: As a header or table writes it.
+        name: File name as written in the header or table.
 
     Raises:
-        EcgAccessError: If it is a path, hidden, or has characters other than letters, digits and `.-_`.
+        EcgAccessError: If the name is a path or hidden, or has characters other than letters, digits and `.-_`.
     """
     if not _FILE_NAME.fullmatch(name) or ".." in name:
         raise EcgAccessError(
@@ -26,14 +26,14 @@ def check_file_name(name: str) -> None:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a corpus promises about each of its records, so that a header that says otherwise is found out.
+    """Properties that a corpus promises for each of its records, so that a wrong header is noticed.
 
-    Fields that are None are not promised, and a change of them in a header is not noticed.
+    Fields that are None are not promised and not checked.
 
     Args:
-        leads: Names as in `Record`, in stored order.
-        sampling_rate: In Hz.
-        num_samples: T.
+        leads: Names of the leads, as in `Record`, in stored order.
+        sampling_rate: Sampling rate, in Hz.
+        num_samples: Number of samples per lead.
         gain: ADC units per mV, one for all leads or one for each.
         baseline: ADC value of 0 mV, one for all leads or one for each.
     """
@@ -45,14 +45,14 @@ class Layout:
     baseline: int | tuple[int, ...] | None = None
 
     def check(self, record: Record) -> None:
-        """Compares a decoded record with the promise.
+        """Checks that a decoded record has the promised properties.
 
         Args:
-            record: Any record of the corpus.
+            record: A record of the corpus.
 
         Raises:
-            EcgLeadError: If its leads are others, or in another order.
-            EcgIntegrityError: If its sampling rate or number of samples differ.
+            EcgLeadError: If its leads or their order differ.
+            EcgIntegrityError: If its sampling rate or number of samples differs.
             EcgUnitsError: If a gain or baseline differs.
         """
         name, remedy = record.record_id, "check the file against the corpus' SHA-256 list"

@@ -1,4 +1,4 @@
-"""Comma-separated tables of samples: a row per point in time, a column per lead."""
+"""Decoder of comma-separated tables of samples: one row per time step, one column per lead."""
 
 from collections.abc import Sequence
 
@@ -19,34 +19,35 @@ def decode(
     *,
     layout: Layout | None = None,
 ) -> Record:
-    """Reads a table whose unit, rate and, without a header row, leads are known from elsewhere: it says none of them.
+    """Decodes a table, whose unit and sampling rate the caller must know.
 
     Args:
-        data: The file.
+        data: Content of the file; NaN in the table marks a missing sample.
         record_id: Name of the record.
-        sampling_rate: In Hz.
-        unit: Of the numbers, such as "uV"; NaN stands for a missing sample.
-        leads: Names of the columns of a table without a header row; None if its first row names them.
-        layout: What the corpus promises of the record; without a number of samples, a cut-off table goes unnoticed.
+        sampling_rate: Sampling rate, in Hz.
+        unit: Unit of the numbers, such as "uV".
+        leads: Names of the columns of a table without a header row; None if the first row of the table names them.
+        layout: Layout that the corpus promises for the record; without its number of samples, a truncated table is not
+            noticed.
 
     Returns:
-        The record in steps of 1 uV, or of as many as its largest value needs in 16 bits.
+        The record in steps of 1 uV, or in larger steps if its values would exceed 16 bits.
 
     Raises:
-        EcgFormatError: If it is no such table, or has a header row where none should be or none where one should.
-        EcgLeadError: If the header row names unknown leads, or they are not the layout's.
-        EcgUnitsError: If the unit is not a voltage.
-        EcgIntegrityError: If rate or length are not the layout's.
+        EcgFormatError: If the file is not such a table, or has an unexpected header row, or lacks an expected one.
+        EcgLeadError: If a lead is unknown or repeated, or the leads differ from `layout`.
+        EcgUnitsError: If the unit is not a voltage, or gain or baseline differ from `layout`.
+        EcgIntegrityError: If sampling rate or number of samples differ from `layout`.
 
     Source:
-        RFC 4180, section 2, of which quotes are not read.
+        RFC 4180, section 2, without quoted fields.
     """
     try:
         lines = data.decode("ascii").removesuffix("\n").split("\n")
         if leads is None:
             leads, lines = lead_names(_header(lines[0])), lines[1:]
         if not all(line.strip() for line in lines) or not lines:
-            raise ValueError("an empty line, or none")
+            raise ValueError("an empty line or no lines")
         values = np.loadtxt(lines, np.float64, comments=None, delimiter=",", ndmin=2)
         if values.shape[1] != len(leads):
             raise ValueError(f"{values.shape[1]} columns")

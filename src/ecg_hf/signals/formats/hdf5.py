@@ -1,4 +1,4 @@
-"""HDF5 files: a whole array, or one row of it without the others."""
+"""Reader of HDF5 files, which reads whole arrays or single rows, and decoder of the records in their arrays."""
 
 import weakref
 from dataclasses import dataclass
@@ -13,25 +13,25 @@ from ecg_hf.signals.record import Record, lead_names
 from ecg_hf.signals.units import gain_per_millivolt
 
 AXES = ("record", "lead", "sample")
-MAX_BYTES = 1 << 28  # of what one reading unpacks; an hour of twelve leads at 1 kHz in float32 has 173 MB
-CACHE_BYTES = 1 << 24  # of unpacked chunks that an open file keeps
+MAX_BYTES = 1 << 28  # unpacked bytes of one read; an hour of twelve leads at 1 kHz in float32 has 173 MB
+CACHE_BYTES = 1 << 24  # unpacked chunks that an open file caches
 
 
 class Hdf5File:
-    """An HDF5 file, read in parts; nothing is read that it only points to, inside or outside of itself.
+    """An open HDF5 file, of which arrays or rows are read; links to other places in or outside the file are refused.
 
     Args:
-        file: The file, which can be sought in and is closed together with this object.
-        name: Its name, for messages.
+        file: The open file, which must be seekable and is closed together with this object.
+        name: Name of the file, for error messages.
 
     Raises:
         ImportError: If h5py is not installed.
-        EcgFormatError: If it is no HDF5 file, or is cut off.
+        EcgFormatError: If the file is not an HDF5 file, or is truncated.
     """
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         self.name = name
-        # not __del__, which an interpreter that ends calls when h5py is half gone
+        # not __del__: at exit the interpreter may call it after parts of h5py are gone
         self._end: Any = weakref.finalize(self, file.close)
         try:
             import h5py  # type: ignore[import-untyped, unused-ignore]
@@ -47,28 +47,32 @@ class Hdf5File:
         self._end = weakref.finalize(self, _close, self._file, file)
 
     def close(self) -> None:
-        """Closes the file; doing so twice is no mistake."""
+        """Closes the file; a second call does nothing."""
         self._end()
 
     def shape(self, dataset: str) -> tuple[int, ...]:
-        """Gives the shape of an array without reading it."""
+        """Returns the shape of an array without reading the array."""
         return tuple(self._dataset(dataset).shape)
 
     def unpacked_per_row(self, dataset: str) -> float:
-        """Says how many bytes have to be unpacked to read one row, for each byte of the row; 1 is the best."""
+        """Computes the number of bytes that are unpacked per byte of a row that is read; 1 is the best value."""
         array = self._dataset(dataset)
         chunks = [-(-size // step) * step for size, step in zip(array.shape, array.chunks or (), strict=False)]
         return float(array.chunks[0] * np.prod(chunks[1:]) / max(np.prod(array.shape[1:]), 1)) if chunks else 1.0
 
     def read(self, dataset: str, row: int | None = None) -> NDArray[Any]:
-        """Reads an array, or one row of it.
+        """Reads an array, or one row of an array.
 
         Args:
-            dataset: Its path in the file, such as "tracings".
-            row: Place on the first axis, from 0; all if None.
+            dataset: Path of the array in the file, such as "tracings".
+            row: Index of the row on the first axis, from 0; None for the whole array.
+
+        Returns:
+            The array or row, in its stored type.
 
         Raises:
-            EcgFormatError: If there is no such array or row, it is not of numbers, is too large, or is damaged.
+            EcgFormatError: If the array or row does not exist, is not numeric, takes more than `MAX_BYTES` to read, or
+                is damaged.
         """
         array = self._dataset(dataset)
         if row is not None and not (array.ndim and 0 <= row < array.shape[0]):
@@ -99,7 +103,7 @@ class Hdf5File:
                 here = sorted(node)[:20] if isinstance(node, h5py.Group) else node
                 raise EcgFormatError(f"{self.name} should hold the array {path!r} itself, got {here}; name another one")
             node = node[name]
-        # a link, a virtual array or external storage could give the content of any file of this machine for a signal
+        # a link, a virtual array or external storage could pass the content of any file of the machine off as a signal
         plain = isinstance(node, h5py.Dataset) and not node.is_virtual and not node.external and node.shape is not None
         if not plain or node.dtype.kind not in "fiu":
             raise EcgFormatError(
@@ -118,15 +122,15 @@ def _close(*files: Any) -> None:
 
 @dataclass(frozen=True)
 class Form:
-    """How an array stores records; it says none of this itself.
+    """Description of how an HDF5 array stores records, which the file itself does not state.
 
     Args:
         dataset: Path of the array in the file.
-        axes: What its axes are, in order: "record" first, if there is a row of it for each record, "lead", "sample".
-        leads: Names, in stored order.
-        sampling_rate: In Hz.
-        unit: Of the numbers over `gain`, such as "uV".
-        gain: Steps of the stored numbers per `unit`, a decimal number.
+        axes: Names of the axes in stored order: "lead" and "sample", after "record" if the array holds many records.
+        leads: Names of the leads, in stored order.
+        sampling_rate: Sampling rate, in Hz.
+        unit: Unit of the stored numbers after division by `gain`, such as "uV".
+        gain: Stored numbers per `unit`, as a decimal number.
     """
 
     dataset: str
@@ -140,26 +144,28 @@ class Form:
 def decode(
     file: Hdf5File, record_id: str, form: Form, *, row: int | None = None, layout: Layout | None = None
 ) -> Record:
-    """Reads a record whose leads, rate and unit are known from elsewhere.
+    """Decodes a record from an array.
 
-    A missing sample is NaN in an array of floating-point numbers, and the smallest number that there is in one of
-    whole numbers.
+    A missing sample is marked by NaN in an array of floating-point numbers, and by the smallest value of the type in an
+    array of int16 or int32.
 
     Args:
-        file: The file.
+        file: The open file.
         record_id: Name of the record.
-        form: How the array stores it.
-        row: Place of the record on the axis "record".
-        layout: What the corpus promises of the record; None if it promises nothing.
+        form: Description of how the array stores records.
+        row: Index of the record on the axis "record"; None if the array has no such axis.
+        layout: Layout that the corpus promises for the record; None if it promises none.
 
     Returns:
-        The record: int16 and int32 as stored, other numbers in steps of 1 uV or as many as the largest needs.
+        The record: int16 and int32 samples as stored, other numbers in steps of 1 uV, or in larger steps if they would
+        exceed 16 bits.
 
     Raises:
-        EcgFormatError: If the array is not there, is damaged, or its shape is not of these axes and leads.
-        EcgUnitsError: If the unit is not a voltage or the gain not above zero, or the layout's differ.
-        EcgLeadError: If a lead is unknown, or not the layout's.
-        EcgIntegrityError: If rate or length are not the layout's.
+        EcgFormatError: If the array does not exist, is damaged, or its shape does not match the axes and leads.
+        EcgUnitsError: If the unit is not a voltage or the gain not above zero, or gain or baseline differ from
+            `layout`.
+        EcgLeadError: If a lead is unknown or repeated, or the leads differ from `layout`.
+        EcgIntegrityError: If sampling rate or number of samples differ from `layout`.
 
     Source:
         The HDF Group, HDF5 File Format Specification 3.0, as read by h5py.

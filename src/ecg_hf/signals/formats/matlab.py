@@ -1,4 +1,4 @@
-"""MATLAB 5 files that hold one structure of texts and numbers, such as the recordings of CPSC2018."""
+"""Reader of MATLAB 5 files that hold one structure of texts and numbers, such as the recordings of CPSC2018."""
 
 import struct
 import zlib
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ecg_hf.errors import EcgFormatError
 
-MAX_BYTES = 1 << 28  # of a file's content; the longest recording of CPSC2018 has 7 MB
+MAX_BYTES = 1 << 28  # of the unpacked content of a file; the longest recording of CPSC2018 has 7 MB
 
 Field = str | NDArray[np.float64]
 
@@ -21,22 +21,23 @@ _STRUCT, _CHAR, _NUMERIC = 2, 4, range(6, 16)
 
 
 def read_struct(data: bytes, name: str, variable: str, fields: Sequence[str]) -> dict[str, Field]:
-    """Reads fields of the one structure that a MATLAB 5 file holds; whatever else it could hold is refused.
+    """Reads fields of the single structure in a MATLAB 5 file; files with any other content are refused.
 
-    If `fields` are all of the structure's, the file is read to its end and its checksum must agree. If they are its
-    first ones, the start of the file is enough.
+    If `fields` lists all fields of the structure, the file is read to its end and its checksum must agree. If `fields`
+    lists only the first ones, the beginning of the file suffices.
 
     Args:
-        data: The file, or enough of its start for the fields asked for.
-        name: Its name, for messages.
-        variable: The structure's name.
-        fields: Which fields, in the order in which they are stored, from the first one on.
+        data: Content of the file, or of a beginning that contains the requested fields.
+        name: Name of the file, for error messages.
+        variable: Name of the structure.
+        fields: Names of the fields to read, in stored order from the first field on.
 
     Returns:
-        A text, or a matrix of numbers as float64, for each field.
+        The value of each field: a text, or a matrix of numbers as float64.
 
     Raises:
-        EcgFormatError: If it is no such file, is cut off or damaged, or the structure is another one.
+        EcgFormatError: If the file is not such a MATLAB 5 file, is truncated or damaged, or the structure has another
+            name or other fields.
 
     Source:
         MathWorks, MAT-File Format, chapter 1, "Level 5 MAT-Files".
@@ -56,22 +57,22 @@ def read_struct(data: bytes, name: str, variable: str, fields: Sequence[str]) ->
 
 
 class _Reader:
-    """Goes through the elements of a file's content, which are never taken on trust."""
+    """A reader of the elements of a file's content, one after the other; every element is validated."""
 
     def __init__(self, content: bytes) -> None:
         self.content, self.position, self.num_fields = content, 0, 0
 
     def tag(self) -> tuple[int, int]:
-        """The type and the number of bytes of the next element, whose data then come next."""
+        """Reads the type and the number of bytes of the next element, and stops before its data."""
         kind, size = struct.unpack_from("<2I", self.content, self.position)
-        if kind >> 16:  # a short element has both in four bytes
+        if kind >> 16:  # a short element stores both in four bytes
             self.position += 4
             return kind & 0xFFFF, kind >> 16
         self.position += 8
         return kind, size
 
     def element(self) -> tuple[int, bytes]:
-        """The type and the data of the next element, which ends on a multiple of eight bytes."""
+        """Reads the type and the data of the next element, and its padding to a multiple of eight bytes."""
         kind, size = self.tag()
         if size > len(self.content) - self.position:
             raise ValueError(f"{len(self.content) - self.position} bytes for an element of {size}")
@@ -80,7 +81,7 @@ class _Reader:
         return kind, data
 
     def matrix(self) -> tuple[int, tuple[int, ...], str]:
-        """Class, shape and name of the next matrix, whose content then comes next."""
+        """Reads class, shape and name of the next matrix, and stops before its content."""
         kind, _ = self.tag()
         (flags_kind, flags), (shape_kind, shape), (_, name) = (self.element() for _ in range(3))
         if (kind, flags_kind, shape_kind, len(flags), len(shape)) != (_MATRIX, 6, 5, 8, 8) or flags[1]:
@@ -89,7 +90,7 @@ class _Reader:
 
 
 def _content(data: bytes) -> tuple[bytes, bool]:
-    """The content of the one element of a file, and whether that is all of it."""
+    """Returns the content of a file's only element, and whether the file is complete."""
     if data[:10] != b"MATLAB 5.0" or data[124:_HEADER] != b"\x00\x01IM":
         raise ValueError(f"a file that begins with {data[:20]!r}")
     kind, size = struct.unpack_from("<2I", data, _HEADER)

@@ -1,4 +1,4 @@
-"""The files of numpy's `save`: one row of a floating-point array without the others."""
+"""Reader of .npy files, written by `numpy.save`: single rows of a floating-point array."""
 
 import os
 from typing import Any, BinaryIO
@@ -8,20 +8,24 @@ from numpy.typing import NDArray
 
 from ecg_hf.errors import EcgFormatError
 
-MAX_BYTES = 1 << 28  # of one row
+MAX_BYTES = 1 << 28  # largest size of a row
 
 
 class NpyFile:
-    """An array of floating-point numbers in a file, read row by row.
-
-    Attributes: `shape`; `dtype`; `name`.
+    """An array of floating-point numbers in a .npy file, read row by row.
 
     Args:
-        file: The file, which can be sought in and is closed together with this object.
-        name: Its name, for messages.
+        file: The open file, which must be seekable and is closed together with this object.
+        name: Name of the file, for error messages.
+
+    Attributes:
+        shape: Shape of the array.
+        dtype: Type of its numbers.
+        row_bytes: Number of bytes of one row.
 
     Raises:
-        EcgFormatError: If it is no such file, is cut off, or holds anything but numbers row after row.
+        EcgFormatError: If the file is not a .npy file or is truncated, or if its array is not of floating-point numbers
+            in C order or has rows above `MAX_BYTES`.
 
     Source:
         NumPy Enhancement Proposal 1, A Simple File Format for NumPy Arrays, versions 1.0 and 2.0.
@@ -39,7 +43,7 @@ class NpyFile:
             self.close()
             raise self._other(f"{type(error).__name__}: {error}") from None
         self.row_bytes = self.dtype.itemsize * int(np.prod(self.shape[1:], dtype=object))
-        # an array of objects would be a pickle, which may run any code
+        # an array of objects would be a pickle, which can run any code
         plain = self.dtype.kind == "f" and not fortran and self.shape and 0 < self.row_bytes <= MAX_BYTES
         if not plain or size != self.shape[0] * self.row_bytes:
             self.close()
@@ -49,17 +53,20 @@ class NpyFile:
         self.close()
 
     def close(self) -> None:
-        """Closes the file; doing so twice is no mistake."""
+        """Closes the file; a second call does nothing."""
         self._raw.close()
 
     def row(self, index: int) -> NDArray[Any]:
         """Reads one row.
 
         Args:
-            index: Its place on the first axis, from 0.
+            index: Index of the row on the first axis, from 0.
+
+        Returns:
+            The row, of shape `shape[1:]`.
 
         Raises:
-            EcgFormatError: If there is no such row, or the file ends before it does.
+            EcgFormatError: If the row does not exist, or the file ends before the row does.
         """
         if not 0 <= index < self.shape[0]:
             raise EcgFormatError(f"{self.name} should have a row {index}, got {self.shape}; download it again")

@@ -1,4 +1,4 @@
-"""WFDB records in the rarer formats, such as FLAC, read by wfdb-python and then checked as strictly as our own."""
+"""Decoder of WFDB records in rarer formats, such as FLAC, with wfdb-python and checks of checksums and units."""
 
 import tempfile
 from collections.abc import Mapping
@@ -14,22 +14,25 @@ from ecg_hf.signals.units import gain_per_millivolt
 
 
 def decode(record_name: str, files: Mapping[str, bytes], *, layout: Layout | None = None) -> Record:
-    """Reads a single-segment record through wfdb-python (extra `io`), which alone checks neither sums nor units.
+    """Decodes a single-segment record with wfdb-python (extra `io`), which itself checks neither checksums nor units.
 
     Args:
-        record_name: Name of the record; its header is `record_name.hea`.
-        files: Content of the header and of every file that it names.
-        layout: What the corpus promises of the record; None if it promises nothing.
+        record_name: Name of the record; the name of its header is `record_name.hea`.
+        files: Content of the header and of every file that it names, by name.
+        layout: Layout that the corpus promises for the record; None if it promises none.
 
     Returns:
-        The record, its samples lead by lead.
+        The record.
 
     Raises:
         ImportError: If wfdb-python is not installed.
-        EcgAccessError: If a file's name is a path.
-        EcgFormatError: If wfdb-python cannot read the record, or it has several segments or frames of several samples.
-        EcgIntegrityError: If first values or checksums are not the header's, or `layout` disagrees.
-        EcgUnitsError: If a unit is not a voltage or a gain not above zero.
+        EcgAccessError: If the name of a file is a path.
+        EcgFormatError: If wfdb-python cannot read the record, or the record has several segments or several samples
+            per frame.
+        EcgIntegrityError: If first values or checksums differ from the header, or sampling rate or number of samples
+            differ from `layout`.
+        EcgUnitsError: If a unit is not a voltage or a gain not above zero, or gain or baseline differ from `layout`.
+        EcgLeadError: If a lead is unknown or repeated, or the leads differ from `layout`.
 
     Source:
         WFDB Applications Guide, signal(5) and header(5).
@@ -46,7 +49,7 @@ def decode(record_name: str, files: Mapping[str, bytes], *, layout: Layout | Non
         path = str(Path(folder) / record_name)
         try:
             digital, physical = (wfdb.rdrecord(path, physical=kind) for kind in (False, True))
-        except Exception as error:  # wfdb raises whatever its parsing runs into
+        except Exception as error:  # errors of wfdb's parser are of many types
             raise EcgFormatError(
                 f"{record_name}: expected a record that wfdb-python reads, got {type(error).__name__}: {error}; "
                 "check the files"

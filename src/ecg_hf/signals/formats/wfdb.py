@@ -1,4 +1,4 @@
-"""WFDB records, the format of PhysioNet: the samples that a header describes."""
+"""Decoder of WFDB records, the format of PhysioNet: the samples that a header describes."""
 
 import struct
 from collections.abc import Callable, Mapping
@@ -14,19 +14,25 @@ from ecg_hf.signals.record import MISSING, Record
 
 __all__ = ["Header", "SignalLine", "decode", "parse_header"]
 
-_GAPS = (MISSING, -(1 << 31))  # what `Record` keeps for a gap, in 16 bits and in 32
+_GAPS = (MISSING, -(1 << 31))  # the markers of a gap in `Record`, in 16 bits and in 32
 _MATLAB_TYPES = {16: 30, 32: 20, 80: 50}  # little-endian int16, int32 and uint8 matrices of MATLAB 4
 
 
 class _Codec(NamedTuple):
-    """How samples become bytes: `bits` of them each, `missing` for a gap, and the way back."""
+    """A storage format of samples.
+
+    Args:
+        bits: Number of bits per sample.
+        missing: Value that marks a gap.
+        read: Function that decodes bytes to samples.
+    """
 
     bits: int
     missing: int
     read: Callable[[NDArray[np.uint8]], NDArray[Any]]
 
     def num_bytes(self, num_values: int) -> int:
-        return -(-num_values * self.bits // 8)  # rounded up: an odd value of format 212 ends in its second byte
+        return -(-num_values * self.bits // 8)  # rounded up: a last odd sample of format 212 ends in its second byte
 
 
 def _read_24(data: NDArray[np.uint8]) -> NDArray[Any]:
@@ -55,26 +61,28 @@ _CODECS = {
 def decode(
     header: Header, files: Mapping[str, bytes], *, layout: Layout | None = None, verify_checksums: bool = True
 ) -> Record:
-    """Reads the samples that a header describes and checks them against all that it says of them.
+    """Decodes the samples that a header describes, and checks them against the header.
 
-    A header has no checksum of its own: with a `layout` no wrong gain, rate or lead goes unnoticed, without one only
-    what the samples contradict does.
+    A header has no checksum of its own. With a `layout`, a wrong gain, rate or lead in the header is noticed; without
+    one, only errors that contradict the samples are.
 
     Args:
-        header: From `parse_header`.
-        files: The content of each of `header.file_names`.
-        layout: What the corpus promises of the record; None if it promises nothing.
-        verify_checksums: Whether first values and checksums must agree; switch off only for headers known to lack them.
+        header: Header of the record, from `parse_header`.
+        files: Content of each of `header.file_names`, by name.
+        layout: Layout that the corpus promises for the record; None if it promises none.
+        verify_checksums: Whether first values and checksums must agree; False only for headers known to lack them.
 
     Returns:
-        The record, its samples lead by lead.
+        The record.
 
     Raises:
         EcgAccessError: If `files` lacks one of the header's files.
-        EcgFormatError: If the number of samples is neither stated nor proved, or a MATLAB preamble is wrong.
-        EcgIntegrityError: If a file's length, first values or checksums are not the header's, or `layout` disagrees.
-        EcgUnitsError: If a gain is beyond any electrocardiograph, or not the layout's.
-        EcgLeadError: If the leads are not the layout's.
+        EcgFormatError: If the number of samples is neither stated nor verified by checksums, or the preamble of a
+            MATLAB file is wrong.
+        EcgIntegrityError: If the length, first values or checksums of a file differ from the header, or sampling rate
+            or number of samples differ from `layout`.
+        EcgUnitsError: If a gain is outside the range of electrocardiographs, or gain or baseline differ from `layout`.
+        EcgLeadError: If the leads differ from `layout`.
 
     Source:
         WFDB Applications Guide, signal(5) and header(5); MAT-File Format, level 4, for the preamble of .mat files.

@@ -1,4 +1,4 @@
-"""The header of a WFDB record: what it says of each lead, or why it is refused."""
+"""Strict parser of WFDB headers, which refuses ambiguous and incomplete ones."""
 
 import re
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from ecg_hf.signals.units import gain_per_millivolt
 
 _MAX_BYTES, _MAX_LINES = 1 << 20, 4096
 _FORMATS = (16, 24, 32, 61, 80, 212)
-_MATLAB_ENCODINGS = [(16, 24), (32, 24), (80, 24)]  # formats of MATLAB 4 matrices, after a preamble of 24 bytes
+_MATLAB_ENCODINGS = [(16, 24), (32, 24), (80, 24)]  # (format, byte offset) of MATLAB 4 matrices, after their preamble
 _RARE = (
     "wfdb-python reads such records (single segments: through ecg_hf.signals.formats.rare_wfdb); or convert it to one "
     "segment of format 16"
@@ -37,16 +37,16 @@ _SIGNAL = re.compile(
 
 
 class SignalLine(NamedTuple):
-    """What a header says of one lead.
+    """Description of one lead in a header.
 
     Args:
-        file_name: The plain name of the file that holds it.
-        storage_format: WFDB's number of the encoding, one of six that `decode` reads.
-        byte_offset: Bytes before the first sample.
+        file_name: Plain name of the file that holds the lead.
+        storage_format: WFDB's number of the storage format, one of the six that `decode` reads.
+        byte_offset: Number of bytes before the first sample.
         gain: ADC units per mV.
         baseline: ADC value of 0 mV.
-        first: The first ADC value.
-        checksum: The sum of all ADC values, modulo 65,536.
+        first: First ADC value.
+        checksum: Sum of all ADC values, modulo 65,536.
     """
 
     file_name: str
@@ -60,15 +60,15 @@ class SignalLine(NamedTuple):
 
 @dataclass(frozen=True)
 class Header:
-    """A header whose every field has been checked for itself; `decode` checks it against the samples.
+    """A parsed header, each field of which has been checked on its own; `decode` checks them against the samples.
 
     Args:
-        record_id: The record's name, without the ".mat" that some headers of the 2020 Challenge append.
-        sampling_rate: In Hz.
-        num_samples: T, or None if the header leaves it open.
-        leads: Names as in `Record`, in stored order.
+        record_id: Name of the record, without the ".mat" that some headers of the 2020 Challenge append.
+        sampling_rate: Sampling rate, in Hz.
+        num_samples: Number of samples per lead; None if the header does not state it.
+        leads: Names of the leads, as in `Record`, in stored order.
         signals: One line per lead.
-        comments: Free text, without the mark of a comment.
+        comments: Lines of free text, without comment characters.
     """
 
     record_id: str
@@ -80,30 +80,30 @@ class Header:
 
     @cached_property
     def groups(self) -> tuple[tuple[SignalLine, ...], ...]:
-        """The lines of each signal file, in the header's order."""
+        """Signal lines grouped by signal file, in the header's order."""
         return tuple(tuple(lines) for _, lines in groupby(self.signals, key=lambda line: line.file_name))
 
     @property
     def file_names(self) -> tuple[str, ...]:
-        """The signal files to hand to `decode`, each once."""
+        """Names of the signal files whose content `decode` needs, each once."""
         return tuple(group[0].file_name for group in self.groups)
 
 
 def parse_header(data: bytes, record_name: str | None = None) -> Header:
-    """Reads a header and refuses whatever is not said plainly in it; it opens no file.
+    """Parses a header and refuses anything that it does not state explicitly; no signal file is opened.
 
     Args:
-        data: The content of a .hea file.
-        record_name: The name that the header must give itself, with or without ".mat"; None accepts any.
+        data: Content of a .hea file.
+        record_name: Record name that the header must contain, with or without ".mat"; None accepts any name.
 
     Returns:
         The header.
 
     Raises:
-        EcgFormatError: If a line does not follow the standard, or asks for what this decoder does not read.
-        EcgAccessError: If a signal file is named by a path.
-        EcgUnitsError: If a gain is missing or its unit is not a voltage.
-        EcgLeadError: If a lead has no name, an unknown one, or that of another.
+        EcgFormatError: If a line violates the standard, or uses a part of it that `decode` does not support.
+        EcgAccessError: If the name of a signal file is a path.
+        EcgUnitsError: If a gain is missing or not above zero, or its unit is not a voltage.
+        EcgLeadError: If the name of a lead is missing, unknown or repeated.
 
     Source:
         WFDB Applications Guide, header(5); we refuse its defaults for sampling frequency and gain, which are guesses.
@@ -127,7 +127,7 @@ def parse_header(data: bytes, record_name: str | None = None) -> Header:
         )
     parsed = [_parse_signal(name, line) for line in lines[1:]]
     leads = lead_names([lead for _, lead in parsed])
-    num_samples = int(match["num_samples"] or 0) or None  # the standard's mark of "unspecified" is 0
+    num_samples = int(match["num_samples"] or 0) or None  # 0 means "unspecified" in the standard
     header = Header(name, rate, num_samples, leads, tuple(line for line, _ in parsed), comments)
     _check_groups(header)
     return header
@@ -160,7 +160,7 @@ def _parse_signal(name: str, line: str) -> tuple[SignalLine, str]:
             f"{name}: expected a baseline of 32 bits and a checksum of 16, got {origin} and {total}; "
             "fetch the header again"
         )
-    per_millivolt = gain_per_millivolt(gain, unit or "mV")  # header(5): without a unit it is mV
+    per_millivolt = gain_per_millivolt(gain, unit or "mV")  # header(5): the default unit is mV
     return SignalLine(file_name, int(fmt), int(offset or 0), per_millivolt, origin, int(first), total % 65_536), lead
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints: written aside, hashed, renamed; the newest one whose manifest verifies is the one to resume from."""
+"""Checkpoint folders: written aside, hashed, then renamed; a run resumes from the newest one that verifies."""
 
 import logging
 import os
@@ -17,7 +17,15 @@ logger = logging.getLogger(__name__)
 
 
 def seal(partial: Path, target: Path) -> Path:
-    """Hashes every file of `partial` into its manifest, waits for the disk, and renames it to `target`."""
+    """Hashes every file of a folder into a manifest, waits for the disk, and renames the folder.
+
+    Args:
+        partial: Folder with all files of the checkpoint.
+        target: New path of the folder; a folder that already exists there is deleted.
+
+    Returns:
+        The new path.
+    """
     files = sorted(path for path in partial.rglob("*") if path.is_file())
     manifest = {"files": {str(path.relative_to(partial)): sha256_of(path) for path in files}}
     write_json(partial / MANIFEST, manifest)
@@ -38,13 +46,13 @@ def _sync(path: Path) -> None:
 
 
 def verify(folder: Path) -> None:
-    """Checks a folder against its manifest.
+    """Checks the files of a checkpoint against its manifest.
 
     Raises:
         EcgCheckpointError: If the manifest is missing, or a file is missing or has changed.
     """
     if not (folder / MANIFEST).is_file():
-        raise EcgCheckpointError(f"{folder} has no {MANIFEST}: it was not written to its end; resume from another one")
+        raise EcgCheckpointError(f"{folder} has no {MANIFEST}, so it is incomplete; resume from another checkpoint")
     try:
         files = dict(read_json(folder / MANIFEST)["files"])
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -61,13 +69,13 @@ def verify(folder: Path) -> None:
 
 
 def checkpoints_of(root: Path) -> list[Path]:
-    """Lists the checkpoints below `root`, `step-<n>` each, the newest first."""
+    """Lists the checkpoints `step-<n>` in the folder `root`, the newest first."""
     found = [path for path in root.glob("step-*") if path.name.removeprefix("step-").isdigit()]
     return sorted(found, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
 
 
 def newest_checkpoint(root: Path) -> Path | None:
-    """Finds the newest checkpoint below `root` that verifies; those that do not are named in a warning."""
+    """Finds the newest checkpoint in the folder `root` that verifies; a warning names each newer one that does not."""
     for path in checkpoints_of(root):
         try:
             verify(path)
@@ -79,12 +87,12 @@ def newest_checkpoint(root: Path) -> Path | None:
 
 
 def prune_checkpoints(root: Path, newest: Path, num_kept: int) -> None:
-    """Deletes checkpoints below `root`.
+    """Deletes all but the newest checkpoints.
 
     Args:
         root: Folder of the checkpoints.
-        newest: The one just written. Those with higher numbers were not good enough to go on from, and are deleted.
-        num_kept: How many stay, `newest` among them.
+        newest: Checkpoint just written; checkpoints of later steps, which the run did not resume from, are deleted.
+        num_kept: Number of checkpoints to keep, `newest` included.
     """
     found = checkpoints_of(root)
     place = found.index(newest)
@@ -93,35 +101,35 @@ def prune_checkpoints(root: Path, newest: Path, num_kept: int) -> None:
 
 
 def remove_partial(root: Path) -> None:
-    """Deletes what killed processes left half written below `root`."""
+    """Deletes unfinished checkpoints, left by killed processes, in the folder `root`."""
     for path in root.glob(".step-*.partial"):
         shutil.rmtree(path)
 
 
 class BestWeights:
-    """Folders `best-<step>` of a run.
+    """The best weights of a run so far, in folders `best-<step>`.
 
     Args:
-        root: The run's folder.
+        root: Folder of the run.
     """
 
     def __init__(self, root: Path):
         self.root = root
 
     def folder(self, step: int) -> Path:
-        """Names the folder of a step."""
+        """Returns the path of the folder of a step."""
         return self.root / f"best-{step:08d}"
 
     def save(self, step: int, pair: Pair, weights: dict[str, Tensor]) -> None:
         """Writes weights as a model folder.
 
         Args:
-            step: After which they were reached.
-            pair: Whose they are.
-            weights: Its state dict, whole.
+            step: Step that led to the weights.
+            pair: Pair that the weights belong to.
+            weights: State dict of the pair, without shards.
 
         Raises:
-            EcgCheckpointError: If they cannot be written.
+            EcgCheckpointError: If the folder cannot be written.
         """
         try:
             partial = partial_folder(self.folder(step))
@@ -133,7 +141,7 @@ class BestWeights:
             ) from error
 
     def keep(self, *steps: int | None) -> None:
-        """Deletes those of all other steps."""
+        """Deletes the folders of all steps but the given ones; None stands for no step."""
         kept = {self.folder(step) for step in steps if step is not None}
         for path in [*self.root.glob("best-*"), *self.root.glob(".best-*.partial")]:
             if path not in kept:

@@ -1,4 +1,4 @@
-"""Weights and optimizer of a run as plain tensors on the host, whole on every process however they are sharded."""
+"""Snapshots of a run: its weights and optimizer state as plain tensors in host memory, gathered from all shards."""
 
 from pathlib import Path
 
@@ -14,11 +14,11 @@ MODEL, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
 
 
 class Snapshot:
-    """Copies of a model and its optimizer, kept in the same host memory from one to the next.
+    """A copy of a model and its optimizer in host memory, which is reused from one copy to the next.
 
     Args:
-        model: Its parameters may be sharded by FSDP2.
-        optimizer: Of these parameters.
+        model: Model, whose parameters may be sharded by FSDP2.
+        optimizer: Optimizer of these parameters.
     """
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer):
@@ -26,7 +26,7 @@ class Snapshot:
         self._host: Files = {}
 
     def tensors(self) -> Files:
-        """Lists what decides how training goes on, by the file it goes to and its name there."""
+        """Returns the tensors that a run resumes from, by file and by name in the file."""
         moments = {
             f"{name}.{key}": value
             for name, parameter in self.model.named_parameters()
@@ -36,10 +36,15 @@ class Snapshot:
 
     @torch.no_grad()
     def take(self, *, keep: bool = True) -> Files:
-        """Copies all to the host, one tensor after the other; the next call overwrites it. All processes must call it.
+        """Copies all tensors to the host, one after the other; the next call overwrites the copies.
+
+        All processes must call it.
 
         Args:
-            keep: Whether this process wants the copies; one that does not only gives its shards to the others.
+            keep: Whether this process keeps the copies; a process that does not only contributes its shards.
+
+        Returns:
+            The copies, by file and by name in the file.
 
         Raises:
             EcgCheckpointError: If a weight is not finite.
@@ -62,10 +67,10 @@ class Snapshot:
 
     @torch.no_grad()
     def restore(self, folder: Path) -> None:
-        """Puts what a checkpoint holds where it came from.
+        """Loads a checkpoint into the model and the optimizer.
 
         Raises:
-            EcgCheckpointError: If it holds other weights than the model has.
+            EcgCheckpointError: If the checkpoint and the model have different weights.
         """
         weights, own = load_file(folder / MODEL), self.model.state_dict()
         if odd := sorted(set(weights) ^ set(own)):
@@ -87,30 +92,30 @@ class Snapshot:
 
 
 def whole(value: Tensor) -> Tensor:
-    """Gathers a sharded tensor, on all processes at once; any other is already whole."""
+    """Gathers a sharded tensor, which all processes must do at once; returns any other tensor as it is."""
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def require_finite(weights: dict[str, Tensor]) -> None:
-    """Refuses weights of which any is not finite, with one look at the device.
+    """Checks that all weights are finite, with one transfer from the device.
 
     Raises:
-        EcgCheckpointError: If there is one.
+        EcgCheckpointError: If a weight is not finite.
     """
     _require({name: value.isfinite().all() for name, value in weights.items() if value.is_floating_point()})
 
 
 def _require(finite: dict[str, Tensor]) -> None:
-    said = torch.stack(list(finite.values())).tolist()
-    if not all(said):
+    flags = torch.stack(list(finite.values())).tolist()
+    if not all(flags):
         raise EcgCheckpointError(
-            f"{said.count(False)} tensors such as {list(finite)[said.index(False)]} are not finite, so no checkpoint "
+            f"{flags.count(False)} tensors such as {list(finite)[flags.index(False)]} are not finite, so no checkpoint "
             "is written; start again with a lower learning_rate"
         )
 
 
 def _as(like: Tensor, value: Tensor) -> Tensor:
-    """Brings a tensor to the device of another one and, if it has its shape, shards it as that is."""
+    """Moves a tensor to the device of another tensor and, if their shapes are equal, shards it in the same way."""
     value = value.to(like.device, copy=True)
     if isinstance(like, DTensor) and value.shape == like.shape:
         return distribute_tensor(value, like.device_mesh, like.placements)

@@ -1,4 +1,4 @@
-"""Writes checkpoints while training goes on."""
+"""The writer of checkpoints, which works in a thread while training continues."""
 
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,11 +16,11 @@ from ecg_hf.training.checkpoints.snapshot import Files
 
 
 class CheckpointWriter:
-    """Writes one checkpoint at a time, in a thread; leaving its context waits for the last one.
+    """A writer of checkpoints, one at a time, in a thread; leaving its context waits for the last checkpoint.
 
     Args:
         root: Folder of the checkpoints, `step-<n>` each.
-        num_kept: How many of them stay.
+        num_kept: Number of checkpoints to keep.
     """
 
     def __init__(self, root: Path, num_kept: int):
@@ -44,21 +44,21 @@ class CheckpointWriter:
             self._thread.shutdown()
 
     def submit(self, step: int, files: Files, state: dict[str, Any]) -> None:
-        """Begins to write a checkpoint; call `wait` before the tensors change.
+        """Starts to write a checkpoint; call `wait` before the tensors change.
 
         Args:
-            step: Its number.
-            files: Tensors by file.
-            state: What goes into its state.json.
+            step: Step of the checkpoint.
+            files: Tensors by file and by name in the file.
+            state: Content of state.json.
         """
         self.wait()
         self._writing = self._thread.submit(self._write, self.root / f"step-{step:08d}", files, state)
 
     def wait(self) -> None:
-        """Waits until what was submitted is on the disk.
+        """Waits until the submitted checkpoint is on the disk.
 
         Raises:
-            EcgCheckpointError: If it could not be written. The checkpoints before it are as they were.
+            EcgCheckpointError: If the checkpoint could not be written; earlier checkpoints are unchanged.
         """
         writing, self._writing = self._writing, None
         if writing is not None:
@@ -75,7 +75,7 @@ class CheckpointWriter:
             shutil.rmtree(target.with_name(f".{target.name}.partial"), ignore_errors=True)
             last = newest_checkpoint(self.root)
             raise EcgCheckpointError(
-                f"checkpoint {target} could not be written ({error}); the newest whole one is {last}: free some space "
-                "or choose another disk, and resume"
+                f"checkpoint {target} could not be written ({error}); the newest complete one is {last}: free some "
+                "space or choose another disk, and resume"
             ) from error
         prune_checkpoints(self.root, target, self.num_kept)

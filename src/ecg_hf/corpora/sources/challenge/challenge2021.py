@@ -1,4 +1,4 @@
-"""The PhysioNet/CinC Challenge 2021: 88,253 ECGs of eight cohorts, with SNOMED CT codes."""
+"""The corpus of the PhysioNet/CinC Challenge 2021: 88,253 ECGs of eight cohorts, with SNOMED CT codes."""
 
 from typing import ClassVar
 
@@ -11,12 +11,12 @@ ALL = "all"
 
 
 class Challenge2021(Challenge):
-    """All cohorts or one of them, with the diagnoses under the Challenge's own abbreviations.
+    """All cohorts of the Challenge or, by config, one cohort, with the Challenge's own abbreviations as diagnoses.
 
-    The folds of "ptb-xl" are not those of PTB-XL, whose table is not here: do not train on this and test on that, nor
-    the other way round. The same holds of "ptb" and the PTB database, "st_petersburg_incart" and INCART, whose names
-    here are new. "cpsc_2018", "georgia" and "ningbo" have the folds of the corpora of their own; "chapman_shaoxing" and
-    "ningbo" those of `ecg_arrhythmia`.
+    The folds of "ptb-xl" differ from those of the corpus PTB-XL, whose table this release lacks, so never train on one
+    and test on the other. The same is true of "ptb" and the PTB database and of "st_petersburg_incart" and INCART,
+    whose records have new names here. "cpsc_2018", "georgia" and "ningbo" have the same folds as `cpsc2018`, `georgia`
+    and `ningbo`; "chapman_shaoxing" and "ningbo" have the same folds as `ecg_arrhythmia`.
     """
 
     BUILDER_CONFIGS: ClassVar[list[CorpusConfig]] = [CorpusConfig(name=name) for name in (ALL, *COHORTS)]
@@ -30,10 +30,10 @@ class Challenge2021(Challenge):
 
     @property
     def published(self) -> tuple[int | None, int | None]:
-        """How many records there are of the cohorts of this config; patients are not known."""
+        """Published number of records in the cohorts of this config, and None for the patients, who are unknown."""
         return sum(COHORTS[cohort].num_records for cohort in self.chosen), None
 
     @property
     def chosen(self) -> tuple[str, ...]:
-        """The cohorts of this config."""
+        """Names of the cohorts of this config."""
         return self.cohorts if self.config.name == ALL else (self.config.name,)

@@ -1,4 +1,4 @@
-"""Chapman-Shaoxing: 10,646 twelve-lead ECGs of as many patients, as tables and a workbook on figshare."""
+"""The corpus Chapman-Shaoxing as published on figshare: 10,646 twelve-lead ECGs of as many patients."""
 
 import io
 import zipfile
@@ -20,7 +20,7 @@ from ecg_hf.signals.formats.csv import decode
 from ecg_hf.signals.record import LEADS, Record
 
 NUM_RECORDS = 10_646
-MAX_BYTES = 1 << 28  # of the unpacked workbook; the official one has 6 MB
+MAX_BYTES = 1 << 28  # bytes of the unpacked workbook; the official one has 6 MB
 NUM_FOLDS = 10
 RATE = 500
 COLUMNS = (
@@ -28,7 +28,7 @@ COLUMNS = (
     "QRSCount QOnset QOffset TOffset"
 ).split()
 NO_BEAT = "NONE"
-IRREGULAR = "SA"  # sinus irregularity: of these recordings PhysioNet's forms have none
+IRREGULAR = "SA"  # sinus irregularity, a rhythm whose recordings PhysioNet's releases leave out
 RHYTHMS = tuple("AF AFIB AT AVNRT AVRT SA SAAWR SB SR ST SVT".split())
 BEATS = tuple(
     "1AVB 2AVB 2AVB1 2AVB2 3AVB ABI ALS APB AQW ARS AVB CCR CR ERV FQRS IDC IVB JEB JPS JPT LBBB LBBBB LFBBB LRRI LVH "
@@ -39,17 +39,17 @@ FOLDERS = {"raw": "ECGData", "denoised": "ECGDataDenoised"}
 
 
 class Chapman(EcgCorpus):
-    """The figshare form of Chapman-Shaoxing, with its own acronyms; "denoised" are the same recordings, filtered.
+    """Chapman-Shaoxing as published on figshare, with its own acronyms; "denoised" holds the same recordings, filtered.
 
-    Row N of the complete table is recording N of PhysioNet's forms, JS00001 and so on, and has its fold there: folds
-    are dealt by the SNOMED codes that those forms give it. They lack the 399 recordings of sinus irregularity; these
-    are dealt out by themselves. Heart rates, intervals and axes of the table are left out.
+    Row N of the complete table is recording N of PhysioNet's releases, from JS00001 on, and has the same fold as there:
+    folds are stratified by the SNOMED codes of those releases. The 399 recordings of sinus irregularity, which those
+    releases leave out, are stratified on their own. Heart rates, intervals and axes of the table are not read.
     """
 
     BUILDER_CONFIGS: ClassVar[list[CorpusConfig]] = [CorpusConfig(name=name) for name in FOLDERS]
     DEFAULT_CONFIG_NAME = "raw"
 
-    licence = "CC-BY-4.0"  # some of its sources say CC0; the stricter one stands
+    licence = "CC-BY-4.0"  # the stricter one, since some of its sources state CC0
     licence_url = "https://creativecommons.org/licenses/by/4.0/"
     access = "open"
     homepage = "https://figshare.com/collections/ChapmanECG/4560497/2"
@@ -70,7 +70,7 @@ class Chapman(EcgCorpus):
     marker = "Diagnostics.xlsx"
 
     def canonical_id(self, entry: Entry) -> str:
-        """Names a recording as PhysioNet's form of the corpus does, if the table is complete."""
+        """Returns the name of the recording in PhysioNet's release or, if the table is incomplete, the name here."""
         own = entry.patient_id == entry.record_id
         return super().canonical_id(entry) if own else f"ecg_arrhythmia:{entry.patient_id}"
 
@@ -78,8 +78,8 @@ class Chapman(EcgCorpus):
         """Lists the rows of `Diagnostics.xlsx`.
 
         Raises:
-            EcgFormatError: If the workbook cannot be read or a field of it has no meaning.
-            EcgIntegrityError: If it has more rows than the official one.
+            EcgFormatError: If the workbook cannot be read or one of its fields has an unknown value.
+            EcgIntegrityError: If the workbook has more rows than the official one.
         """
         rows = list(read_workbook(root.read(self.marker), self.marker, COLUMNS[:5]))
         if len(rows) > NUM_RECORDS:
@@ -107,14 +107,14 @@ class Chapman(EcgCorpus):
         return entries
 
     def read_record(self, root: CorpusRoot, entry: Entry) -> Record:
-        """Reads and decodes one record: 10 s of the twelve leads in uV, under a row of names unless it is denoised."""
+        """Reads and decodes one record, 10 s of twelve leads in uV; only raw files begin with a row of names."""
         leads = None if self.config.name == "raw" else LEADS
         layout = Layout(LEADS, RATE, num_samples=10 * RATE)
         return decode(root.read(entry.path), entry.record_id, RATE, "uV", leads, layout=layout)
 
     @classmethod
     def write_example(cls, folder: Path, num_records: int = 20) -> None:
-        """Writes a tiny simulated corpus in the layout of the official one, raw and denoised."""
+        """Writes a tiny synthetic corpus in the official layout, raw and denoised."""
         rows: list[Sequence[object]] = []
         for number in range(num_records):
             name = f"MUSE_20180113_{171327 + number}_{1000 * number:05d}"
@@ -130,10 +130,16 @@ class Chapman(EcgCorpus):
 
 
 def parse_labels(row: Mapping[str, str]) -> tuple[tuple[str, str, float], ...]:
-    """Reads the beats, separated by blanks or "NONE", and the rhythm of a row.
+    """Reads the labels of a row: its beats, separated by blanks, or "NONE", and its rhythm.
+
+    Args:
+        row: Fields of the row by column.
+
+    Returns:
+        Label set, name and value of each label, in the sets "beat", "rhythm" and "all".
 
     Raises:
-        EcgFormatError: If one is not known.
+        EcgFormatError: If a beat or the rhythm is unknown.
     """
     beats = [] if row["Beat"].strip() == NO_BEAT else row["Beat"].split()
     rhythm = row["Rhythm"].strip()
@@ -147,12 +153,12 @@ def parse_labels(row: Mapping[str, str]) -> tuple[tuple[str, str, float], ...]:
 
 
 def _splits(labels: Mapping[str, Sequence[tuple[str, str, float]]]) -> dict[str, str]:
-    """The split of each patient: that of PhysioNet's forms, whose codes follow from the acronyms."""
-    names = {patient: [name for kind, name, _ in said if kind == "all"] for patient, said in labels.items()}
+    """Returns the split of each patient, as in PhysioNet's releases, whose codes follow from the acronyms."""
+    names = {patient: [name for kind, name, _ in found if kind == "all"] for patient, found in labels.items()}
     codes = {
-        patient: tuple({ACRONYMS[name] for name in said if name in ACRONYMS})
-        for patient, said in names.items()
-        if IRREGULAR not in said
+        patient: tuple({ACRONYMS[name] for name in found if name in ACRONYMS})
+        for patient, found in names.items()
+        if IRREGULAR not in found
     }
     rest = sorted(names.keys() - codes.keys())
     folds = stratified_folds([names[patient] for patient in rest], rest, NUM_FOLDS)
@@ -161,16 +167,19 @@ def _splits(labels: Mapping[str, Sequence[tuple[str, str, float]]]) -> dict[str,
 
 
 def read_workbook(data: bytes, name: str, columns: Sequence[str]) -> Iterator[dict[str, str]]:
-    """Reads some columns, found by name, of the first sheet of a workbook; its formulas are not run.
+    """Reads the named columns of the first sheet of a workbook, row by row, without evaluating formulas.
 
     Args:
-        data: The file.
-        name: Its name, for messages.
-        columns: Which columns to read.
+        data: Content of the file.
+        name: Name of the file, for messages.
+        columns: Names of the columns to read.
+
+    Yields:
+        The fields of each row by column.
 
     Raises:
         ImportError: If openpyxl is not installed.
-        EcgFormatError: If it is no workbook, lacks a column, or has an empty field in one.
+        EcgFormatError: If the file is not a workbook, or one of the columns is missing or has an empty field.
     """
     try:
         from openpyxl import load_workbook  # type: ignore[import-untyped, unused-ignore]
@@ -183,7 +192,7 @@ def read_workbook(data: bytes, name: str, columns: Sequence[str]) -> Iterator[di
             raise ValueError(f"{size} bytes when unpacked, over {MAX_BYTES}")
         rows = load_workbook(io.BytesIO(data), read_only=True, data_only=True).worksheets[0].iter_rows(values_only=True)
         table = [["" if value is None else str(value).strip() for value in row] for row in rows]
-    except Exception as error:  # openpyxl raises whatever its parsing runs into
+    except Exception as error:  # openpyxl lets through any exception of its parsers
         raise EcgFormatError(
             f"{name}: expected a workbook, got {type(error).__name__}: {error}; download it again"
         ) from error
@@ -198,7 +207,7 @@ def read_workbook(data: bytes, name: str, columns: Sequence[str]) -> Iterator[di
 
 
 def write_workbook(path: Path, rows: Iterable[Sequence[object]]) -> None:
-    """Writes the one sheet of a workbook."""
+    """Writes a workbook with one sheet."""
     from openpyxl import Workbook
 
     book = Workbook()

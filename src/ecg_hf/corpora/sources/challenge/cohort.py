@@ -1,4 +1,4 @@
-"""What the cohorts of the 2020 and 2021 Challenges share: WFDB records whose headers hold age, sex and SNOMED codes."""
+"""The cohorts of the 2020 and 2021 Challenges, and the base class of the corpora that consist of these cohorts."""
 
 import logging
 from collections.abc import Collection, Mapping
@@ -28,10 +28,10 @@ from ecg_hf.signals.formats.wfdb import decode
 from ecg_hf.signals.record import LEADS, MISSING, Record
 
 NUM_FOLDS = 10
-ALIASES = {"S23074": "JS23074"}  # how the Challenge misnames the header
+ALIASES = {"S23074": "JS23074"}  # wrong file name of a header in the Challenge
 
-# Unreadable in one release or another: they count for no fold, so that the folds of the others agree in all releases,
-# and where they can be read they are trained on.
+# Unreadable in some release: they are left out of the stratification, so that the folds of all other records agree in
+# all releases, and are in the train split wherever they can be read.
 ODD = frozenset({"JS01052", "JS13118", "JS23074"})
 
 logger = logging.getLogger(__name__)
@@ -41,13 +41,13 @@ class Cohort(NamedTuple):
     """The recordings of one source.
 
     Args:
-        prefix: What their names begin with.
-        numbers: What follows.
-        num_digits: In which so many digits.
-        num_records: How many of these names are used.
-        sampling_rate: In Hz.
-        owner: The corpus by whose names recordings are compared across corpora.
-        own_patients: Whether each recording is known to be of another patient.
+        prefix: Letters with which the names of the recordings begin.
+        numbers: Numbers that follow the prefix; not every number is used.
+        num_digits: Number of digits in which a number is written.
+        num_records: Number of recordings.
+        sampling_rate: Sampling rate in Hz.
+        owner: Corpus that stands in the canonical ids of the recordings.
+        own_patients: Whether every recording is known to be of a different patient.
     """
 
     prefix: str
@@ -59,11 +59,11 @@ class Cohort(NamedTuple):
     own_patients: bool = False
 
     def name(self, number: int) -> str:
-        """Names a recording."""
+        """Returns the name of the recording with the given number."""
         return f"{self.prefix}{number:0{self.num_digits}d}"
 
     def holds(self, name: str) -> bool:
-        """Says whether a name is that of one of these recordings."""
+        """Returns whether a name belongs to this cohort."""
         digits = name[len(self.prefix) :]
         if not (name.isascii() and digits.isdecimal() and len(digits) == self.num_digits):
             return False
@@ -83,10 +83,11 @@ COHORTS = {
 
 
 class Challenge(EcgCorpus):
-    """Some cohorts of the Challenge; a subclass says which, in `cohorts`, and what their codes mean, in `names`.
+    """Base class of the corpora that consist of cohorts of the Challenge, WFDB records with labels in their headers.
 
-    A recording's fold follows from the names and codes of all recordings of its cohort and from nothing else, so it is
-    the same in every corpus that holds all of them. What is known to be broken, `known_bad`, is counted and logged.
+    A subclass lists its cohorts in `cohorts` and the name of each SNOMED code in `names`. A recording's fold follows
+    from the names and codes of all recordings of its cohort and from nothing else, so it is the same in every corpus
+    that holds the whole cohort. Records that are known to be broken, `known_bad`, are left out, counted and logged.
     """
 
     licence = "CC-BY-4.0"
@@ -110,20 +111,20 @@ class Challenge(EcgCorpus):
 
     @property
     def chosen(self) -> tuple[str, ...]:
-        """The cohorts of this config."""
+        """Names of the cohorts of this config."""
         return self.cohorts
 
     def canonical_id(self, entry: Entry) -> str:
-        """Names a recording by the corpus that it comes from, alike in every corpus that holds it."""
+        """Returns the name that a recording has in every corpus that holds it, see the function `canonical_id`."""
         return canonical_id(entry.record_id)
 
     def read_index(self, root: CorpusRoot) -> list[Entry]:
-        """Reads the headers that stand anywhere below the root.
+        """Lists the records by their headers, which may be anywhere below the root.
 
         Raises:
-            MissingFileError: If what a RECORDS file names is not there, unless that is allowed.
-            EcgFormatError: If a header lacks age, sex or diagnosis or says something without a meaning.
-            EcgIntegrityError: If a record is there twice.
+            MissingFileError: If a file or folder in a RECORDS file is missing, unless `allow_missing` is true.
+            EcgFormatError: If a header lacks age, sex or diagnosis, or one of them has an unknown value.
+            EcgIntegrityError: If a record occurs twice.
         """
         headers = self._read_headers(root)
         entries = []
@@ -131,10 +132,10 @@ class Challenge(EcgCorpus):
             found = {name: about for name, about in headers.items() if cohort_of(name) == cohort}
             comments = {name: parse_comments(data, name) for name, (_, data) in found.items()}
             words = FIRST_RELEASE if cohort == "cpsc_2018" else {}
-            codes = {name: parse_codes(said["dx"], name, self.names, words) for name, said in comments.items()}
+            codes = {name: parse_codes(texts["dx"], name, self.names, words) for name, texts in comments.items()}
             splits = deal_splits(codes, cohort)
-            for name, said in comments.items():
-                age, age_over_89 = parse_age(said["age"], name)
+            for name, texts in comments.items():
+                age, age_over_89 = parse_age(texts["age"], name)
                 entry = Entry(
                     record_id=name,
                     split=splits[name],
@@ -142,20 +143,20 @@ class Challenge(EcgCorpus):
                     path=found[name][0],
                     age=age,
                     age_over_89=age_over_89,
-                    sex=parse_sex(said["sex"], name),
+                    sex=parse_sex(texts["sex"], name),
                     labels=labels_of(codes[name], self.names),
                 )
                 entries.append(entry)
         return entries
 
     def record_files(self, entry: Entry) -> tuple[str, ...]:
-        """Names the header and the signal file of a record."""
+        """Lists the paths of a record's header and signal file, relative to the root."""
         return f"{entry.path}.hea", f"{entry.path}.mat"
 
     def read_record(self, root: CorpusRoot, entry: Entry) -> Record:
         """Reads and decodes one record, which must have the twelve leads at 1000 ADC units per mV.
 
-        The first releases gave other gains, up to 2,000,000 ADC units per mV for the same samples; they are refused.
+        The first releases state other gains, up to 2,000,000 ADC units per mV for the same samples, and are refused.
         """
         header, files = read_files(root, self.record_files(entry), entry.record_id)
         rate = COHORTS[cohort_of(entry.record_id)].sampling_rate
@@ -163,7 +164,7 @@ class Challenge(EcgCorpus):
 
     @classmethod
     def write_example(cls, folder: Path, num_records: int = 20) -> None:
-        """Writes a tiny simulated corpus in the layout of the official one, with its header generations and traps."""
+        """Writes a tiny synthetic corpus in the official layout, with the headers and pitfalls of all releases."""
         for number in range(num_records):
             place, which = divmod(number, len(cls.cohorts))
             about = COHORTS[cls.cohorts[which]]
@@ -178,17 +179,17 @@ class Challenge(EcgCorpus):
 
     @classmethod
     def example_folder(cls, name: str) -> str:
-        """Says where an example has a record."""
+        """Returns the folder of a record in the example, relative to its top."""
         return f"training/{cohort_of(name)}/g{1 + int(name[-4:]) // 10}"
 
     def _open(self) -> CorpusRoot:
         place = self.config.data_dir
         if self.marker or place is None:
             return super()._open()
-        return open_any_root(place)  # no file marks the top of the Challenge, and its folders are often rearranged
+        return open_any_root(place)  # the Challenge has no marker file, and its folders are often rearranged
 
     def _read_headers(self, root: CorpusRoot) -> dict[str, tuple[str, bytes]]:
-        """Path and header of each record of the chosen cohorts, sorted by name."""
+        """Returns path and header of each record of the chosen cohorts, sorted by name."""
         paths, lost = find_records(root, ".hea", COHORTS.keys() - set(self.chosen))
         lost = [path for path in lost if path.endswith("/") or self._wants(path)]
         headers: dict[str, tuple[str, bytes]] = {}
@@ -221,16 +222,16 @@ class Challenge(EcgCorpus):
 
 
 def record_name(path: str) -> str:
-    """Gives the name of the record at a path without suffix."""
+    """Returns the name of the record at a path without suffix."""
     name = path.rpartition("/")[2]
     return ALIASES.get(name, name)
 
 
 def cohort_of(name: str) -> str:
-    """Names the cohort of a recording.
+    """Returns the cohort to which the name of a recording belongs.
 
     Raises:
-        EcgFormatError: If no cohort has such a name.
+        EcgFormatError: If the name belongs to no cohort.
     """
     for cohort, about in COHORTS.items():
         if about.holds(name):
@@ -242,30 +243,38 @@ def cohort_of(name: str) -> str:
 
 
 def canonical_id(name: str) -> str:
-    """Names a recording of the Challenge by the corpus that it comes from, such as "ptbxl:123" for HR00123."""
+    """Returns the name that a recording has in every corpus that holds it, such as "ptbxl:123" for HR00123."""
     cohort = COHORTS[cohort_of(name)]
     return f"{cohort.owner}:{int(name[2:]) if cohort.owner == 'ptbxl' else name}"
 
 
 def deal_splits(codes: Mapping[str, Collection[str]], cohort: str) -> dict[str, str]:
-    """Deals the recordings of a cohort out to ten folds: eight for training, one for validation, one for the test.
+    """Assigns the recordings of a cohort to ten stratified folds: eight for train, one for validation, one for test.
 
     Args:
-        codes: What each has, by its name.
-        cohort: Which cohort they are of.
+        codes: SNOMED codes of each recording by its name.
+        cohort: Name of the cohort.
+
+    Returns:
+        The split of each recording by its name.
     """
     about = COHORTS[cohort]
     names = sorted(codes.keys() - ODD)
     expected = about.num_records - sum(about.holds(name) for name in ODD)
     if len(names) < expected:
-        logger.warning("of %s %d of %d records are here; their folds hold for these only", cohort, len(names), expected)
+        logger.warning(
+            "only %d of %d records of %s are here, so their folds may differ from those of all",
+            len(names),
+            expected,
+            cohort,
+        )
     folds = stratified_folds([codes[name] for name in names], names, NUM_FOLDS)
     splits = {name: split_of_fold(fold, NUM_FOLDS) for name, fold in zip(names, folds.tolist(), strict=True)}
     return dict.fromkeys(codes.keys() & ODD, "train") | splits
 
 
 def write_example_record(path: Path, number: int, codes: list[str]) -> None:
-    """Writes a simulated record with one of the traps that real ones have."""
+    """Writes a synthetic record with one of the pitfalls of real records."""
     samples = example_samples(number)
     cohort = cohort_of(path.name)
     if cohort.startswith("cpsc"):

@@ -1,4 +1,4 @@
-"""CPSC2018: the 6,877 public ECGs of the China Physiological Signal Challenge, in its own form or PhysioNet's."""
+"""The corpus CPSC2018: the 6,877 public ECGs of the China Physiological Signal Challenge 2018, in two releases."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -24,15 +24,15 @@ REFERENCE = "REFERENCE.csv"
 COLUMNS = ("Recording", "First_label", "Second_label", "Third_label")
 NUMBERS = {str(number): code for number, code in enumerate(FIRST_RELEASE.values(), 1)}
 SAMPLING_RATE = 500
-HEAD = 1 << 12  # bytes of a file that hold the sex and age
+HEAD = 1 << 12  # bytes at the start of a file, which hold sex and age
 
 
 class CPSC2018(Challenge):
-    """The public recordings of CPSC2018; who the patients are is not said.
+    """The public recordings of CPSC2018, whose patients are not identified.
 
-    The config "challenge" reads the cohort of the Challenge 2021, "original" the files of the organisers, in which
-    nothing was rounded to 1 uV yet. Both have the same recordings under the same names, labels and folds. The licence
-    is that of the Challenge's form; the organisers state none.
+    The config "challenge" reads the cohort of the Challenge 2021, "original" reads the files of the organisers, whose
+    samples are not rounded to 1 uV. Both have the same recordings with the same names, labels and folds. The licence is
+    that of the Challenge's release; the organisers state none.
     """
 
     BUILDER_CONFIGS: ClassVar[list[CorpusConfig]] = [CorpusConfig(name="challenge"), CorpusConfig(name=ORIGINAL)]
@@ -50,11 +50,11 @@ class CPSC2018(Challenge):
     names = CPSC
 
     def read_index(self, root: CorpusRoot) -> list[Entry]:
-        """Lists the records by their headers or, in their own form, by `REFERENCE.csv`; age and sex are in the files.
+        """Lists the records by their headers or, in the organisers' release, by `REFERENCE.csv` and the signal files.
 
         Raises:
-            EcgFormatError: If a header, a file or the table has something without a meaning.
-            EcgIntegrityError: If a record is there twice.
+            EcgFormatError: If a header, a signal file or the table has a field with an unknown value.
+            EcgIntegrityError: If a record occurs twice.
         """
         if self.config.name != ORIGINAL:
             return super().read_index(root)
@@ -84,7 +84,7 @@ class CPSC2018(Challenge):
         return entries
 
     def record_files(self, entry: Entry) -> tuple[str, ...]:
-        """Names the files of a record."""
+        """Lists the paths of a record's files, relative to the root."""
         return (f"{entry.path}.mat",) if self.config.name == ORIGINAL else super().record_files(entry)
 
     def read_record(self, root: CorpusRoot, entry: Entry) -> Record:
@@ -99,7 +99,7 @@ class CPSC2018(Challenge):
 
     @classmethod
     def write_original_example(cls, folder: Path, num_records: int = 20) -> None:
-        """Writes the recordings of `write_example` in their own form."""
+        """Writes a tiny synthetic corpus in the layout of the organisers' release."""
         rows = []
         for number in range(num_records):
             name = f"A{number + 1:04d}"
@@ -122,11 +122,17 @@ class CPSC2018(Challenge):
 
 
 def parse_reference(data: bytes) -> dict[str, tuple[str, ...]]:
-    """Reads the SNOMED codes of each recording from `REFERENCE.csv`, which numbers them from 1, normal, to 9.
+    """Reads the SNOMED codes of each recording from `REFERENCE.csv`, which numbers the diagnoses from 1, normal, to 9.
+
+    Args:
+        data: Content of the table.
+
+    Returns:
+        The codes of each recording by its name.
 
     Raises:
-        EcgFormatError: If it is no such table.
-        EcgIntegrityError: If it names a recording twice.
+        EcgFormatError: If the data are not such a table.
+        EcgIntegrityError: If a recording occurs twice.
     """
     codes: dict[str, tuple[str, ...]] = {}
     for row in parse_table(data, REFERENCE, COLUMNS):
@@ -141,7 +147,7 @@ def parse_reference(data: bytes) -> dict[str, tuple[str, ...]]:
 
 
 def _person(root: CorpusRoot, path: str) -> tuple[str, str]:
-    """Sex and age as the file has them; they stand first in it, so a local one is not read to its end."""
+    """Returns sex and age as the file states them, at its start, so that only the start of a local file is read."""
     if isinstance(root, FolderRoot):
         with root.open(f"{path}.mat") as file:
             data = file.read(HEAD)

@@ -1,4 +1,4 @@
-"""CPSC-Extra: 3,453 twelve-lead ECGs that the China Physiological Signal Challenge 2018 had not used."""
+"""The corpus CPSC-Extra: 3,453 twelve-lead ECGs that the China Physiological Signal Challenge 2018 did not use."""
 
 from typing import ClassVar
 
@@ -8,7 +8,7 @@ from ecg_hf.corpora.sources.challenge.snomed import CPSC_EXTRA
 
 
 class CPSCExtra(Challenge):
-    """The CPSC-Extra cohort of the Challenge; who the patients are is not said."""
+    """The cohort CPSC-Extra of the Challenge 2021; its patients are not identified."""
 
     description = "12-lead ECGs of 8 to 98 s from Chinese hospitals, with 72 SNOMED CT diagnoses."
     label_sets: ClassVar[dict[str, tuple[str, ...]]] = label_sets_of(CPSC_EXTRA)

@@ -1,4 +1,4 @@
-"""ecg-arrhythmia 1.0.0: 45,152 twelve-lead ECGs from Shaoxing and Ningbo, in PhysioNet's form."""
+"""The corpus ecg-arrhythmia 1.0.0 of PhysioNet: 45,152 twelve-lead ECGs from Shaoxing and Ningbo."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +13,8 @@ from ecg_hf.corpora.sources.challenge.snomed import CHALLENGE
 class ECGArrhythmia(Challenge):
     """The ECGs of Chapman University, Shaoxing People's Hospital and Ningbo First Hospital.
 
-    JS00001 to JS10646 are the Challenge's "chapman_shaoxing" and rows of the figshare table (`chapman`), one for each
-    patient; the others are the Challenge's "ningbo", of patients who are not told apart.
+    JS00001 to JS10646 are the Challenge's "chapman_shaoxing" and the rows of the figshare table (`chapman`), one record
+    per patient; the other records are the Challenge's "ningbo", whose patients are not identified.
     """
 
     homepage = "https://physionet.org/content/ecg-arrhythmia/1.0.0/"
@@ -39,12 +39,12 @@ class ECGArrhythmia(Challenge):
 
     @classmethod
     def example_folder(cls, name: str) -> str:
-        """Says where an example has a record."""
+        """Returns the folder of a record in the example, relative to its top."""
         return f"WFDBRecords/{name[2:4]}/{name[2:5]}"
 
     @classmethod
     def write_example(cls, folder: Path, num_records: int = 20) -> None:
-        """Writes a tiny simulated corpus in the layout of the official one."""
+        """Writes a tiny synthetic corpus in the official layout."""
         super().write_example(folder, num_records)
         rows = [{"AcronymName": "SB", "FullName": "Sinus Bradycardia", "Snomed_CT": "426177001"}]
         write_table(folder / cls.marker, ("AcronymName", "FullName", "Snomed_CT"), rows)

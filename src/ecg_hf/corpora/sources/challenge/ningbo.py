@@ -1,4 +1,4 @@
-"""Ningbo: 34,905 twelve-lead ECGs of the 2021 Challenge, from the First Hospital of Ningbo."""
+"""The corpus Ningbo: 34,905 twelve-lead ECGs of the 2021 Challenge, from the First Hospital of Ningbo."""
 
 from typing import ClassVar
 
@@ -8,9 +8,10 @@ from ecg_hf.corpora.sources.challenge.snomed import NINGBO
 
 
 class Ningbo(Challenge):
-    """The Ningbo cohort, under the names of its own sheet; who the patients are is not said.
+    """The cohort Ningbo of the Challenge 2021, whose patients are not identified.
 
-    Its recordings JS10647 to JS45551 are also those of `ecg_arrhythmia`.
+    Diagnoses are named as in the cohort's own sheet of the Challenge's "Label mappings 2021.xlsx". The corpus
+    `ecg_arrhythmia` holds the same recordings, JS10647 to JS45551.
     """
 
     description = "12-lead ECGs of 10 s from Ningbo First Hospital, with 82 SNOMED CT diagnoses."

@@ -1,4 +1,4 @@
-"""Trees of records: every one below a folder, compared with what the RECORDS files there promise."""
+"""The search for records in a tree of folders, and writers of records and RECORDS files for examples."""
 
 import logging
 import re
@@ -18,8 +18,8 @@ from ecg_hf.corpora.roots.server import ServerRoot
 from ecg_hf.errors import EcgAccessError
 from ecg_hf.signals.record import LEADS
 
-DEPTH = 8  # folders to go down
-MAX_FOLDERS = 20_000
+DEPTH = 8  # levels of folders that are searched
+MAX_FOLDERS = 20_000  # folders that are searched at most
 
 _FILE = re.compile(r".*\.(?i:hea|mat|dat|csv|tsv|txt|html?|json|md|pdf|py|sh|xlsx|zip|t?gz|bak|log)|[A-Z]{5,}")
 
@@ -27,11 +27,14 @@ logger = logging.getLogger(__name__)
 
 
 def open_any_root(place: str) -> CorpusRoot:
-    """Opens a place that no file marks: it is the top itself, or holds it.
+    """Opens the root of a corpus without a marker file: the root is the given place itself.
+
+    Args:
+        place: A folder, a zip archive, or the http(s) address of a folder on a file server.
 
     Raises:
         EcgAccessError: If there is no such place.
-        EcgFormatError: If it is a file but no zip archive.
+        EcgFormatError: If the place is a file but not a zip archive.
     """
     if not place.startswith(("http://", "https://")):
         path = Path(place).expanduser()
@@ -43,20 +46,20 @@ def open_any_root(place: str) -> CorpusRoot:
 
 
 def find_records(root: CorpusRoot, suffix: str, skip: Collection[str]) -> tuple[list[str], list[str]]:
-    """Walks through all folders; a file server, which cannot be listed, is searched by its RECORDS files instead.
+    """Finds all records in a tree of folders; a file server, which cannot be listed, is searched by its RECORDS files.
 
-    How the official folders are numbered is nobody's promise, so no folder is computed.
+    The names of the official folders are not guaranteed, so they are read and never computed.
 
     Args:
-        root: Where to begin.
-        suffix: Of the file that each record has, such as ".hea".
-        skip: Names of folders not to go into.
+        root: Place of the corpus' files.
+        suffix: Suffix of one file of each record, such as ".hea".
+        skip: Names of folders that are not searched.
 
     Returns:
-        The paths of those files without the suffix, and what RECORDS files name and is not there, both sorted.
+        Paths of the records without suffix, and paths in RECORDS files that do not exist, both sorted.
 
     Raises:
-        EcgAccessError: If the folders are too many or too deep, or a RECORDS file of a server is missing.
+        EcgAccessError: If there are too many or too deep folders, or a RECORDS file on a server is missing.
     """
     records: set[str] = set()
     folders: set[str] = set()
@@ -87,7 +90,7 @@ def _list(root: CorpusRoot, folder: str) -> list[str] | None:
     except EcgAccessError as error:
         if not folder:
             raise
-        logger.warning("passed over %s, which is no folder that can be listed: %s", folder, error)
+        logger.warning("passed over %s, which is not a folder that can be listed: %s", folder, error)
         return None
 
 
@@ -100,14 +103,14 @@ def _lines(data: bytes) -> list[str]:
 
 
 class Style(NamedTuple):
-    """How a release writes its headers.
+    """The form in which a release writes its headers.
 
     Args:
-        suffix: What it appends to the record's name.
-        date: What it appends to the first line.
-        encoding: Format of the samples.
-        gain: Gain and unit.
-        mark: Of a comment.
+        suffix: Text that follows the record's name in the first line.
+        date: Date and time at the end of the first line.
+        encoding: Format of the samples, with the offset of the first sample in the file.
+        gain: Gain and unit of the samples.
+        mark: Characters at the start of a comment.
     """
 
     suffix: str = ""
@@ -131,10 +134,10 @@ def write_matlab_record(
 
     Args:
         path: Folder and name of the record, without a suffix.
-        samples: In uV, shape (12, T).
-        sampling_rate: In Hz.
-        comments: Lines such as "Age: 56".
-        style: How the release writes them.
+        samples: Samples in uV, shape (12, T).
+        sampling_rate: Sampling rate in Hz.
+        comments: Comments of the header, such as "Age: 56".
+        style: Form of the header.
 
     Source:
         WFDB header(5) and signal(5); the headers of the Challenge's three releases.
@@ -150,7 +153,7 @@ def write_matlab_record(
 
 
 def write_lists(folder: Path) -> None:
-    """Writes the RECORDS file of every folder with records, and that of the top, which names those folders."""
+    """Writes a RECORDS file into every folder with records, and one at the top that lists these folders."""
     leaves = sorted({path.parent for path in folder.rglob("*.hea")})
     for leaf in leaves:
         names = sorted(path.stem for path in leaf.glob("*.hea"))

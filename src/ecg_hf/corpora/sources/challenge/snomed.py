@@ -1,9 +1,9 @@
-"""SNOMED CT codes of the Challenge's headers, and what each source of its recordings calls them."""
+"""The SNOMED CT codes in the Challenge's headers, with the names that each source of recordings gives them."""
 
-# One line per code: the Challenge's abbreviation; whose sheet lists it (c CPSC, x CPSC-Extra, g Georgia); its name
-# there, and Georgia's own after ";"; Ningbo's name; the acronyms of the Chapman table that stand for it.
-# Facts of the Challenge's "Label mappings 2021.xlsx", dx_mapping_scored.csv and dx_mapping_unscored.csv. Ningbo writes
-# 251146004 for LQRSV, LVQRSCL and LVQRSLL: the first stands; its sheet has no code for ARH: 106068003.
+# One line per code: the Challenge's abbreviation; the sheets that list the code (c CPSC, x CPSC-Extra, g Georgia); the
+# name there, with Georgia's own name after ";" if it differs; Ningbo's name; the acronyms of the Chapman table.
+# Source: the Challenge's "Label mappings 2021.xlsx", dx_mapping_scored.csv and dx_mapping_unscored.csv. Ningbo uses
+# 251146004 for LQRSV, LVQRSCL and LVQRSLL, of which the first is kept; its sheet has no code for ARH: 106068003.
 _TABLE = """
 368009|HVD|g|heart valve disorder||
 5609005|SARR||sinus arrest|SARR|
@@ -168,7 +168,7 @@ GEORGIA = _sheet("g", 1)
 NINGBO = {row[0]: row[4] for row in _ROWS if row[4]}
 ACRONYMS = {acronym: row[0] for row in _ROWS for acronym in row[5].split()}
 
-# The words of the first release of 2020, which had recordings of CPSC2018 only, in the order of that corpus' numbers.
+# Words for the codes in the first release of 2020, which held CPSC2018 only, in the order of that corpus' numbers.
 FIRST_RELEASE = {
     "Normal": "426783006",
     "AF": "164889003",

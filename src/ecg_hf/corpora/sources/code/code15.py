@@ -1,4 +1,4 @@
-"""CODE-15 %: 345,779 twelve-lead ECGs of 233,770 patients in Minas Gerais, with six findings."""
+"""The corpus CODE-15 %: 345,779 twelve-lead ECGs of 233,770 patients in Minas Gerais, with six findings."""
 
 import logging
 import re
@@ -31,7 +31,7 @@ from ecg_hf.signals.record import LEADS, Record
 
 NUM_RECORDS = 345_779
 NUM_FOLDS = 10
-FILLER = 0  # stands where the last exam of a part would have its number
+FILLER = 0  # number of the empty last tracing of a part, which is not an exam
 FINDINGS = ("1dAVb", "RBBB", "LBBB", "SB", "ST", "AF")
 COLUMNS = (
     "exam_id",
@@ -49,22 +49,22 @@ FOUND = {name: ("finding", name, 1.0) for name in FINDINGS}
 FLAGS = {"True": True, "False": False}
 
 _PART = re.compile(r"exams_part([0-9]{1,4})\.hdf5")
-_NUMBER = re.compile(r"0|[1-9][0-9]{0,11}")  # one way to write each, so that no patient has two
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,11}")  # a single spelling per number, so that no patient has two ids
 _DECIMAL = re.compile(r"-?[0-9]{1,6}(\.[0-9]{1,20})?(e-?[0-9]{1,3})?")
 
 logger = logging.getLogger(__name__)
 
 
 class Part:
-    """One of the HDF5 files: its tracings, and where which exam is.
+    """One of the corpus' HDF5 files, with its tracings and the row of each exam.
 
     Args:
-        file: The file.
-        name: Its name, for messages.
+        file: Open file.
+        name: Name of the file, for messages.
 
     Raises:
-        EcgFormatError: If it is no such file.
-        EcgIntegrityError: If an exam is in it twice.
+        EcgFormatError: If the file is not a part of CODE-15.
+        EcgIntegrityError: If the file holds an exam twice.
     """
 
     def __init__(self, file: BinaryIO, name: str) -> None:
@@ -83,7 +83,7 @@ class Part:
             raise EcgIntegrityError(f"{name}: expected every exam once, got {repeated[:5]} twice; download it again")
 
     def row(self, exam: int) -> int | None:
-        """Says in which row an exam is; None if it is not there."""
+        """Returns the row of an exam; None if the part does not hold it."""
         place = int(np.searchsorted(self._sorted, exam))
         there = exam != FILLER and place < len(self._sorted) and int(self._sorted[place]) == exam
         return int(self._order[place]) if there else None
@@ -94,14 +94,14 @@ class Part:
 
 
 class Code15(EcgCorpus):
-    """CODE-15 %, in ten folds dealt out by patient: eight for training, one for validation, one for the test.
+    """CODE-15 % in ten stratified folds with disjoint patients: eight for train, one for validation, one for test.
 
-    Exams come in the order in which the parts store them, which is not that of `exams.csv`, so that reading all goes
-    through each file once. Study A pretrains on 98 of 100 folds; here what is tested is never trained on. The stored
-    numbers are 1.6 to 2 times the millivolts of other sources, and nothing published says why: `unit` says so.
+    Exams are listed in the order in which the parts store them, not in that of `exams.csv`, so that a pass over the
+    corpus reads each file once. Study A pretrains on 98 of 100 folds; here the test split is never trained on. The
+    stored numbers are 1.6 to 2 times the millivolts of other sources for no published reason, so `unit` is uncertain.
 
-    Label sets: "finding" and "normal", whose labels are there if they are true; "follow_up", whether the patient died
-    (1 or 0) and after how many years, where that is known; "prediction", the age that a network read from the ECG.
+    Label sets: "finding" and "normal" hold the labels that are true; "follow_up" holds whether the patient died (1 or
+    0) and the years of follow-up, where known; "prediction" holds the age that a network predicted from the ECG.
     """
 
     BUILDER_CONFIGS: ClassVar[list[CorpusConfig]] = [CorpusConfig(name="default")]
@@ -135,15 +135,15 @@ class Code15(EcgCorpus):
         super().__init__(*args, **kwargs)
 
     def read_index(self, root: CorpusRoot) -> list[Entry]:
-        """Lists the exams of `exams.csv`, in the order in which the parts that are there hold them.
+        """Lists the exams of `exams.csv` in the order in which the existing parts store them.
 
         Raises:
-            EcgFormatError: If the table or a part cannot be read or a field has no meaning.
+            EcgFormatError: If the table or a part cannot be read, or a field has an invalid value.
             EcgIntegrityError: If there are more exams than were published.
-            MissingFileError: If a part lacks exams of the table, unless that is allowed.
+            MissingFileError: If a part lacks exams of the table, unless `allow_missing` is true.
         """
         table = parse_table(root.read(self.marker), self.marker, COLUMNS)
-        entries = [parse_entry(row) for row in table]  # one by one: the rows of all exams would take half a gigabyte
+        entries = [parse_entry(row) for row in table]  # row by row: all rows together take half a gigabyte
         if len(entries) > NUM_RECORDS:
             raise EcgIntegrityError(
                 f"{self.marker} has {len(entries)} exams, expected at most {NUM_RECORDS}; download it again"
@@ -160,7 +160,8 @@ class Code15(EcgCorpus):
         """Reads and decodes one exam, without its padding.
 
         Raises:
-            EmptyTracingError: If all of it is zero, as 670 exams are.
+            EmptyTracingError: If all samples are zero, as in 670 exams.
+            MissingFileError: If the part does not hold the exam.
         """
         part = self._parts.get(root, entry.path)
         row = part.row(int(entry.record_id))
@@ -170,7 +171,7 @@ class Code15(EcgCorpus):
 
     @classmethod
     def write_example(cls, folder: Path, num_records: int = 20) -> None:
-        """Writes a tiny simulated corpus: two parts in an order of their own, each with a filler, and an empty exam."""
+        """Writes a tiny synthetic corpus: two parts in reverse order, each with a filler, and one empty exam."""
         rows = [_example_row(number) for number in range(num_records)]
         empty = _example_row(num_records) | {"trace_file": "exams_part0.hdf5", "patient_id": 5000}
         write_table(folder / cls.marker, COLUMNS, [*rows, empty])
@@ -178,7 +179,7 @@ class Code15(EcgCorpus):
             numbers = [number for number in reversed(range(num_records)) if rows[number]["trace_file"] == name]
             tracings = [example_tracing(number, (4096, 2934, 4000)[number % 3]) for number in numbers]
             for tracing in tracings[:1]:
-                tracing[2000:2100] = 0  # not padding, since it is amid the signal
+                tracing[2000:2100] = 0  # zeros within the signal, which are not padding
             ids = [int(rows[number]["exam_id"]) for number in numbers]
             more = [int(empty["exam_id"])] if empty["trace_file"] == name else []
             tracings += [np.zeros((NUM_SAMPLES, 12), np.float32)] * len([*more, FILLER])
@@ -192,7 +193,7 @@ class Code15(EcgCorpus):
         lost: list[str] = []
         for path in sorted(by_part, key=_part_number):
             if not root.exists(path):
-                kept += by_part[path]  # the builder counts these and says so
+                kept += by_part[path]  # the builder counts and reports these exams
                 continue
             part = self._parts.get(root, path)
             rows = {entry.record_id: part.row(int(entry.record_id)) for entry in by_part[path]}
@@ -223,10 +224,10 @@ class Code15(EcgCorpus):
 
 
 def parse_entry(row: Mapping[str, str]) -> Entry:
-    """Reads a row of `exams.csv`, which says of no split.
+    """Builds an index entry, still without a split, from the fields of a row of `exams.csv`.
 
     Raises:
-        EcgFormatError: If a field has no meaning.
+        EcgFormatError: If a field has an invalid value.
     """
     name = f"exam {row['exam_id']!r} of exams.csv"
     age, age_over_89 = parse_age(row["age"], name)
@@ -249,10 +250,10 @@ def parse_entry(row: Mapping[str, str]) -> Entry:
 
 
 def parse_labels(row: Mapping[str, str]) -> tuple[tuple[str, str, float], ...]:
-    """Reads what a row of `exams.csv` says besides age and sex; unknown numbers are left out.
+    """Returns label set, name and value of each label in a row of `exams.csv`, without those of empty fields.
 
     Raises:
-        EcgFormatError: If a field has no meaning.
+        EcgFormatError: If a field has an invalid value.
     """
     labels = [FOUND[name] for name in FINDINGS if _flag(row, name)]
     labels += [("normal", "normal_ecg", 1.0)] if _flag(row, "normal_ecg") else []
@@ -260,7 +261,7 @@ def parse_labels(row: Mapping[str, str]) -> tuple[tuple[str, str, float], ...]:
     for kind, name in (("follow_up", "timey"), ("prediction", "nn_predicted_age")):
         if row[name] and not _DECIMAL.fullmatch(row[name]):
             raise _meaningless(row, name)
-        labels += [(kind, name, float(np.float32(row[name])))] if row[name] else []  # as a row keeps it
+        labels += [(kind, name, float(np.float32(row[name])))] if row[name] else []  # rounded as in a row
     return tuple(labels)
 
 

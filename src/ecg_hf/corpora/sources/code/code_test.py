@@ -1,4 +1,4 @@
-"""CODE-test: 827 twelve-lead ECGs of as many patients, each annotated by physicians, students and a network."""
+"""The corpus CODE-test: 827 twelve-lead ECGs of as many patients, annotated by physicians, students and a network."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +17,8 @@ from ecg_hf.errors import EcgFormatError, EcgIntegrityError
 from ecg_hf.signals.record import LEADS, Record
 
 NUM_RECORDS = 827
-FINDINGS = ("1dAVb", "RBBB", "LBBB", "SB", "AF", "ST")  # the last two in another order than in CODE-15
-STORED_LEADS = ("I", "II", "III", "aVL", "aVF", "aVR", "V1", "V2", "V3", "V4", "V5", "V6")  # CODE-15 has aVR first
+FINDINGS = ("1dAVb", "RBBB", "LBBB", "SB", "AF", "ST")  # in CODE-15, ST comes before AF
+STORED_LEADS = ("I", "II", "III", "aVL", "aVF", "aVR", "V1", "V2", "V3", "V4", "V5", "V6")  # in CODE-15: aVR, aVL, aVF
 RATERS = (
     "gold_standard",
     "cardiologist1",
@@ -34,11 +34,11 @@ SEXES = {"M": "male", "F": "female"}
 
 
 class CodeTest(EcgCorpus):
-    """CODE-test, all of it for the test; no exam of it is in CODE-15.
+    """CODE-test, with all exams in the test split; CODE-15 holds none of these exams.
 
-    Nothing but its place tells which exam is which, in all files alike: record "0" is the first. Each rater is a label
-    set, whose labels are there if the rater found them; two residents or students, each of whom saw half of the exams,
-    count as one rater. The amplitude is as uncertain as that of CODE-15: its documentation contradicts itself.
+    An exam is known only by its place, which is the same in all files: record "0" is the first. Each rater is a label
+    set with the findings of this rater; two residents or two students, each of whom saw half of the exams, count as one
+    rater. The unit of the amplitude is as uncertain as in CODE-15, because the documentation contradicts itself.
     """
 
     BUILDER_CONFIGS: ClassVar[list[CorpusConfig]] = [CorpusConfig(name="default")]
@@ -66,11 +66,11 @@ class CodeTest(EcgCorpus):
         super().__init__(*args, **kwargs)
 
     def read_index(self, root: CorpusRoot) -> list[Entry]:
-        """Lists the exams by their place in the tables, which must all have as many rows as there are tracings.
+        """Lists the exams by their place in the tables, all of which must have one row per tracing.
 
         Raises:
-            EcgFormatError: If a table or the file of tracings cannot be read or a field has no meaning.
-            EcgIntegrityError: If the tables or the tracings differ in number, or are more than were published.
+            EcgFormatError: If a table or the file of tracings cannot be read, or a field has an invalid value.
+            EcgIntegrityError: If the tables and tracings differ in length, or are more than were published.
         """
         people = list(parse_table(root.read(ATTRIBUTES), ATTRIBUTES, ("age", "sex")))
         found = {rater: read_annotations(root.read(rater_path(rater)), rater_path(rater)) for rater in RATERS}
@@ -79,8 +79,8 @@ class CodeTest(EcgCorpus):
             counts[TRACINGS] = self._tracings.get(root, TRACINGS).shape(DATASET)[0]
         if len(set(counts.values())) > 1 or len(people) > NUM_RECORDS:
             raise EcgIntegrityError(
-                f"expected one number of exams in all files of {root}, at most {NUM_RECORDS}, got {counts}; what "
-                "belongs together is only known by its place, so download them again"
+                f"expected one number of exams in all files of {root}, at most {NUM_RECORDS}, got {counts}; an "
+                "exam is known only by its place in each file, so download all files again"
             )
         entries = []
         for place, person in enumerate(people):
@@ -108,7 +108,7 @@ class CodeTest(EcgCorpus):
 
     @classmethod
     def write_example(cls, folder: Path, num_records: int = 20) -> None:
-        """Writes a tiny simulated corpus, its leads in the order of this corpus."""
+        """Writes a tiny synthetic corpus in the official layout and order of leads."""
         people = [{"age": (34, 97, 70)[number % 3], "sex": "MF"[number % 2]} for number in range(num_records)]
         write_table(folder / ATTRIBUTES, ("age", "sex"), people)
         for shift, rater in enumerate(RATERS):
@@ -124,18 +124,25 @@ class CodeTest(EcgCorpus):
 
 
 def rater_path(rater: str) -> str:
-    """Names the table of a rater, below the root."""
+    """Returns the path of a rater's table, relative to the root."""
     return f"annotations/{rater}.csv"
 
 
 def read_annotations(data: bytes, name: str) -> list[Sequence[str]]:
-    """Reads what a rater found in each exam.
+    """Reads the findings of a rater in each exam.
 
-    The network's table numbers its rows in a column without a name; it is compared with their places.
+    The network's table numbers its rows in a column without a name; these numbers are checked.
+
+    Args:
+        data: Content of the table.
+        name: Name of the table, for messages.
+
+    Returns:
+        The findings in each exam, in the order of the rows.
 
     Raises:
-        EcgFormatError: If it is no such table, or a field is neither 0 nor 1.
-        EcgIntegrityError: If rows are numbered and one is not in its place.
+        EcgFormatError: If the data are not such a table, or a field is neither 0 nor 1.
+        EcgIntegrityError: If the rows are numbered and a number differs from its place.
     """
     numbered = data.removeprefix(b"\xef\xbb\xbf").startswith(b",")
     found: list[Sequence[str]] = []

@@ -1,4 +1,4 @@
-"""The arrays of tracings that CODE-15 and CODE-test share: 4,096 samples at 400 Hz, padded with zeros on both sides."""
+"""Reader and writer of the tracings of CODE-15 and CODE-test, 4,096 samples at 400 Hz with zeros on both sides."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -17,21 +17,25 @@ from ecg_hf.signals.record import LEADS, LIMB_LEADS, Record
 SAMPLING_RATE = 400
 NUM_SAMPLES = 4096
 DATASET = "tracings"
-FAR_BETTER = 4
-WASTE = 8  # bytes unpacked for each byte that is read, above which it is worth a warning
+FAR_BETTER = 4  # factor by which another order of leads must fit better to be taken for the true one
+WASTE = 8  # bytes decompressed per byte read, above which a warning is logged
 
 logger = logging.getLogger(__name__)
 
 
 class EmptyTracingError(EcgIntegrityError):
-    """A tracing without a single sample other than zero."""
+    """The error for a tracing whose samples are all zero."""
 
 
 def open_tracings(file: BinaryIO, name: str) -> Hdf5File:
-    """Opens a file of tracings.
+    """Opens an HDF5 file of tracings.
+
+    Args:
+        file: Open file.
+        name: Name of the file, for messages.
 
     Raises:
-        EcgFormatError: If it is no HDF5 file or its tracings have another shape.
+        EcgFormatError: If the file is not an HDF5 file or its tracings have a different shape.
     """
     opened = Hdf5File(file, name)
     shape = opened.shape(DATASET)
@@ -39,7 +43,7 @@ def open_tracings(file: BinaryIO, name: str) -> Hdf5File:
         raise EcgFormatError(f"{name}: expected tracings of (N, {NUM_SAMPLES}, 12), got {shape}; download it again")
     if (waste := opened.unpacked_per_row(DATASET)) > WASTE:
         logger.warning(
-            "%s unpacks %.0f times what it reads; rewrite it with h5repack -l %s:CHUNK=1x%dx12",
+            "%s decompresses %.0f times the bytes that are read; rewrite it with h5repack -l %s:CHUNK=1x%dx12",
             name,
             waste,
             DATASET,
@@ -49,18 +53,18 @@ def open_tracings(file: BinaryIO, name: str) -> Hdf5File:
 
 
 def read_tracing(file: Hdf5File, row: int, record_id: str, leads: Sequence[str]) -> Record:
-    """Reads a tracing without its padding, which is known by its place: zeros amid a signal are part of it.
+    """Reads a tracing without the zeros at its start and end; zeros within the signal are kept.
 
     Args:
-        file: From `open_tracings`.
-        row: Where it is.
-        record_id: Its name.
-        leads: In stored order.
+        file: File opened by `open_tracings`.
+        row: Row of the tracing in the file.
+        record_id: Name of the record.
+        leads: Names of the leads, in stored order.
 
     Raises:
-        EmptyTracingError: If all of it is zero.
-        EcgFormatError: If it cannot be read.
-        EcgLeadError: If its limb leads are in another order.
+        EmptyTracingError: If all samples are zero.
+        EcgFormatError: If the tracing cannot be read.
+        EcgLeadError: If the limb leads are stored in a different order.
     """
     signal = without_padding(file.read(DATASET, row))
     if not len(signal):
@@ -78,17 +82,17 @@ def without_padding(signal: NDArray[Any]) -> NDArray[Any]:
     """Cuts off the samples at the start and at the end that are zero in all leads.
 
     Args:
-        signal: Shape (T, L).
+        signal: Stored samples, shape (T, L).
 
     Returns:
-        What is in between, shape (T', L); nothing if all is zero.
+        The samples in between, shape (T', L), where T' is 0 if all samples are zero.
     """
     places = np.flatnonzero((signal != 0).any(axis=1))
     return signal[places[0] : places[-1] + 1] if len(places) else signal[:0]
 
 
 def _order_of_limb_leads(signal: NDArray[Any], leads: Sequence[str]) -> tuple[str, ...]:
-    """Names the first six leads as their sums do, if another order of the augmented ones fits these far better."""
+    """Returns the order of the limb leads: as stated, unless the sums of leads fit another order far better."""
     first = tuple(leads[:6])
     derived = LIMB_LEADS @ np.nan_to_num(signal[:, :2].T)
     misfit = {}
@@ -100,7 +104,7 @@ def _order_of_limb_leads(signal: NDArray[Any], leads: Sequence[str]) -> tuple[st
 
 
 def example_tracing(number: int, num_samples: int = NUM_SAMPLES) -> NDArray[np.float32]:
-    """Simulates a tracing in mV, padded on both sides: shape (4096, 12), float32."""
+    """Simulates a tracing in mV, padded with zeros on both sides, shape (4096, 12), as float32."""
     places = np.linspace(0, min(4999.0, 1.25 * num_samples), num_samples)  # the simulated leads have 500 Hz
     signal = np.stack([np.interp(places, np.arange(5000), lead) for lead in example_samples(number) / 1000], axis=1)
     before = (NUM_SAMPLES - num_samples) // 2
@@ -108,7 +112,7 @@ def example_tracing(number: int, num_samples: int = NUM_SAMPLES) -> NDArray[np.f
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Writes arrays to an HDF5 file, that of the tracings compressed and in chunks within one record."""
+    """Writes arrays to an HDF5 file, the tracings compressed in chunks of one record."""
     import h5py  # type: ignore[import-untyped, unused-ignore]
 
     path.parent.mkdir(parents=True, exist_ok=True)

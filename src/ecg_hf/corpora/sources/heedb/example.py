@@ -1,4 +1,4 @@
-"""Tiny simulated corpora in the layouts of HEEDB's releases, each table in its own way."""
+"""Writers of tiny synthetic corpora in the layouts of HEEDB's releases, with the spellings of each table."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,12 +30,12 @@ COLUMNS = {
 
 
 def write_release(folder: Path, num_records: int, broken: str) -> None:
-    """Writes the layout of release 5, a quarter of it of Emory.
+    """Writes a corpus in the layout of release 5, a quarter of it from Emory.
 
     Args:
-        folder: Where to.
-        num_records: How many, besides one without a patient and one that is broken.
-        broken: The name of the latter.
+        folder: Folder to write to.
+        num_records: Number of records, besides a row without a patient and a row of a broken record.
+        broken: Name of the broken record.
     """
     for source in CURRENT:
         emory = source.hospital == "emory"
@@ -43,7 +43,7 @@ def write_release(folder: Path, num_records: int, broken: str) -> None:
 
 
 def write_old_release(folder: Path, num_records: int) -> None:
-    """Writes the layout of release 2: so many records and a duplicate; one has no codes."""
+    """Writes a corpus in the layout of release 2: `num_records` records, the last without codes, and a duplicate."""
     rows, codes = [], []
     for number in [*range(num_records), num_records]:
         place, name = _place(number, emory=False)
@@ -73,7 +73,7 @@ def _write_hospital(folder: Path, source: Source, numbers: Sequence[int], broken
         latest.append({"FileName": path if emory else f"./{place}{name}.hea\n", "codes": f"22, {1680 + number},1699"})
         codes = {"codes_software": f"19,{1000 + number % 3}", "codes_physician": "22" if number % 2 else ""}
         first.append({"FileName": path, **codes, "jaccard_index": 0.5})
-    odd = {"FileID": "x", sex: "Male", age: "20000"}  # without a patient, and known as broken
+    odd = {"FileID": "x", sex: "Male", age: "20000"}  # without a patient; at Emory, known as broken
     rows.append(
         odd | ({file: f"WFDB/2013/{broken}", patient: "179020000.0"} if emory else {file: "/S0001/1987/01/de_1"})
     )
@@ -109,9 +109,9 @@ def write_matrix(path: Path, samples: NDArray[np.int16], sampling_rate: int) -> 
     """Writes a record as a header and a MATLAB 4 matrix.
 
     Args:
-        path: Folder and name of the record, without a suffix.
-        samples: In uV, shape (12, T), in the order of `STORED`.
-        sampling_rate: In Hz.
+        path: Path of the record, without suffix.
+        samples: Samples in uV, shape (12, T), leads in the order of `STORED`.
+        sampling_rate: Sampling rate in Hz.
 
     Source:
         WFDB header(5) and signal(5).

@@ -1,4 +1,4 @@
-"""HEEDB: 11.6 million twelve-lead ECGs of 2.2 million patients of hospitals in Boston and Atlanta, with 12SL codes."""
+"""The corpus HEEDB: 11.6 million 12-lead ECGs of 2.2 million patients in Boston and Atlanta, with 12SL codes."""
 
 import logging
 from collections.abc import Sequence
@@ -32,9 +32,9 @@ from ecg_hf.signals.record import LEADS, Record
 
 NUM_FOLDS = 20
 RATES = (250, 500)  # Hz
-BROKEN = {"MUSE_20200225_081000_06000"}  # cannot be read in any release
+BROKEN = {"MUSE_20200225_081000_06000"}  # records that cannot be read in any release
 
-# Of release 5: records and patients of each hospital
+# Numbers of records and patients of each hospital in release 5
 PUBLISHED = {"mgh": (10_608_417, 1_818_247), "emory": (998_844, 349_548)}
 
 logger = logging.getLogger(__name__)
@@ -42,10 +42,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class HeedbConfig(CorpusConfig):
-    """Which part of HEEDB to read.
+    """The options of HEEDB: which part of the corpus is read.
 
     Args:
-        partitions: Site and year such as "S0001-1987", or year such as "2010" at Emory; all if None.
+        partitions: Names of the partitions to read, site and year such as "S0001-1987", or year such as "2010" at
+            Emory; all if None.
         labels: Whether the 12SL codes are read, which pretraining does not need.
     """
 
@@ -54,20 +55,22 @@ class HeedbConfig(CorpusConfig):
 
 
 class HEEDB(EcgCorpus):
-    """HEEDB, in twenty folds by patient: 18 for training, one for validation, one for the test.
+    """The Harvard-Emory ECG Database of the Brain Data Science Platform: 12-lead ECGs of 10 s at 250 or 500 Hz.
 
-    The configs "mgh" and "emory" are the two hospitals (I0001 and I0006), "all" is both. The layouts of the releases 3
-    to 5 and that of release 2, which study A reads and which has no Emory, are told apart by their tables.
+    The configs "mgh" and "emory" read one hospital each (folders I0001 and I0006), "all" reads both. The corpus may be
+    in the layout of releases 3 to 5 or in that of release 2, which study A reads and which has no Emory; the tables
+    that are present show which.
 
-    A patient's fold is a hash of the id and nothing else, so it is the same in every release, partition and config: a
-    model that has seen some partitions has not seen the test patients of any other. (Study A deals out each partition
-    for itself, so its patients may come to different folds in different partitions.) With so many patients each fold
-    has its share of everything.
+    Patients are assigned to twenty folds: 18 for training, one for validation, one for testing. A patient's fold is a
+    hash of the id and nothing else, so it is the same in every release, partition and config: a model trained on some
+    partitions has not seen the test patients of any other. (Study A assigns the folds of each partition separately, so
+    its patients may be in different folds in different partitions.) With so many patients, the folds are
+    balanced without stratification.
 
-    Label sets, of numbers in the dictionary of 12SL: "12sl", what its version 24 says; since release 5 also
-    "12sl_acquisition", what the recorder's version said, and "12sl_overread", what a physician made of that. They are
-    known once the tables are read. ICD codes are of a patient, not of an ECG, and are left out; so are other facts of
-    patients, and dates.
+    The label sets hold code numbers of the 12SL dictionary: "12sl", the codes of version 24 of 12SL; since release 5
+    also "12sl_acquisition", the codes of the recorder's version, and "12sl_overread", those codes as revised by a
+    physician. The numbers are known once the tables are read. ICD codes belong to a patient, not to an ECG, and are
+    left out; so are dates and other facts about patients.
     """
 
     BUILDER_CONFIG_CLASS = HeedbConfig
@@ -93,36 +96,38 @@ class HEEDB(EcgCorpus):
 
     @property
     def published(self) -> tuple[int | None, int | None]:
-        """How many records and patients release 5 has of the hospitals that are read; None of single partitions."""
+        """Numbers of records and patients of the config's hospitals in release 5; None for single partitions."""
         if self.config.partitions is not None:
             return None, None
         return PUBLISHED.get(self.config.name, (self.num_records, self.num_patients))
 
     def read_index(self, root: CorpusRoot) -> list[Entry]:
-        """Lists the records of the tables, hospital by hospital; those without a patient or known as broken are logged.
+        """Lists the records of the tables, hospital by hospital.
+
+        Records without a patient, duplicates and records known as broken are left out, counted and logged.
 
         Raises:
-            EcgAccessError: If the part that is asked for is not there.
-            EcgFormatError: If a table cannot be read or a field of it has no meaning.
-            ValueError: If a partition is asked for that is not there.
+            EcgAccessError: If a hospital of the config is missing, or the root holds two releases.
+            EcgFormatError: If a table cannot be read or one of its fields is invalid.
+            ValueError: If one of the config's partitions does not exist.
         """
         wanted = self.config.partitions
         entries: list[Entry] = []
-        there: set[str] = set()
+        known: set[str] = set()
         for source in self._sources(root):
             found, partitions = self._read_source(root, source)
             entries += found
-            there |= partitions
-        if wanted is not None and (unknown := sorted(set(wanted) - there)):
-            raise ValueError(f"expected partitions of {sorted(there)}, got {unknown}; correct partitions=")
+            known |= partitions
+        if wanted is not None and (unknown := sorted(set(wanted) - known)):
+            raise ValueError(f"expected partitions of {sorted(known)}, got {unknown}; correct partitions=")
         labels = {label for entry in entries for label in entry.labels}
-        self.label_sets = {  # type: ignore[misc]  # as in these tables
+        self.label_sets = {  # type: ignore[misc]  # the codes in these tables
             kind: tuple(sorted((code for other, code, _ in labels if other == kind), key=int)) for kind in SETS
         }
         return entries
 
     def record_files(self, entry: Entry) -> tuple[str, ...]:
-        """Names the header and the signal file of a record, whose path is that of its folder."""
+        """Returns the paths of the header and the signal file of a record; `entry.path` is their folder."""
         emory = entry.path.startswith(CURRENT[1].records)
         path = f"{entry.path}/{entry.record_id}"
         return f"{path}.hea", path + (CURRENT[1] if emory else CURRENT[0]).suffix
@@ -131,8 +136,8 @@ class HEEDB(EcgCorpus):
         """Reads and decodes one record, which must have the twelve leads, in any order, at 250 or 500 Hz.
 
         Raises:
-            EcgLeadError: If it has other leads.
-            EcgIntegrityError: If it has another sampling rate, or the header is that of another file.
+            EcgLeadError: If the record has other leads.
+            EcgIntegrityError: If the record has another sampling rate, or the header belongs to another file.
         """
         paths = self.record_files(entry)
         header, files = read_files(root, paths, entry.record_id)
@@ -144,22 +149,22 @@ class HEEDB(EcgCorpus):
 
     @classmethod
     def write_example(cls, folder: Path, num_records: int = 20) -> None:
-        """Writes a tiny simulated corpus in the layout of release 5, a quarter of it of Emory.
+        """Writes a tiny synthetic corpus in the layout of release 5, a quarter of it from Emory.
 
-        Two records of it are to be left out: one without a patient and one that is known as broken.
+        Its tables list two more records, which a reader must leave out: one without a patient and one known as broken.
         """
         write_release(folder, num_records, min(BROKEN))
 
     @classmethod
     def write_old_example(cls, folder: Path, num_records: int = 20) -> None:
-        """Writes a tiny simulated corpus in the layout of release 2; one more record of it is a duplicate."""
+        """Writes a tiny synthetic corpus in the layout of release 2, with a duplicate as one more record."""
         write_old_release(folder, num_records)
 
     def _open(self) -> CorpusRoot:
         place = self.config.data_dir
         if place is None or not (top := Path(place).expanduser()).is_dir():
             return super()._open()
-        # no search: there are too many folders and files
+        # without a search: there are too many folders and files
         for folder in (top, top / "ECG"):
             root = FolderRoot(folder)
             if any(root.exists(source.metadata) for source in (*CURRENT, OLD)):
@@ -184,7 +189,7 @@ class HEEDB(EcgCorpus):
         return [source for source in current if source.hospital in hospitals]
 
     def _read_source(self, root: CorpusRoot, source: Source) -> tuple[list[Entry], set[str]]:
-        persons, there = read_persons(root, source, self.config.partitions)
+        persons, partitions = read_persons(root, source, self.config.partitions)
         left_out = set(BROKEN)
         if source.duplicates:
             left_out |= {split_path(row[0])[1] for row in read_columns(root, source.duplicates, ("file_name",))}
@@ -192,9 +197,9 @@ class HEEDB(EcgCorpus):
         if len(kept) < len(persons):
             count = len(persons) - len(kept)
             logger.warning("%s: left out %d records that are duplicates or known as broken", source.metadata, count)
-        said: dict[str, Labels] = {person.name: () for person in kept}
+        labels: dict[str, Labels] = {person.name: () for person in kept}
         if self.config.labels:
-            read_labels(root, source, said)
+            read_labels(root, source, labels)
         entries = [
             Entry(
                 record_id=person.name,
@@ -204,17 +209,17 @@ class HEEDB(EcgCorpus):
                 age=person.age,
                 age_over_89=person.age_over_89,
                 sex=person.sex,
-                labels=said[person.name],
+                labels=labels[person.name],
             )
             for person in kept
         ]
-        return entries, there
+        return entries, partitions
 
     def _survey(self, entries: Sequence[Entry]) -> None:
         root, digest = self._place(), sha256()
         if not root.stamps_are_cheap:
             return
-        for entry in entries:  # keeps no list of the twenty million files
+        for entry in entries:  # one by one, as a list of the twenty million files would be large
             for path in self.record_files(entry):
                 stamp = root.stamp(path)
                 digest.update(f"{path} {stamp}\n".encode())
@@ -225,5 +230,5 @@ class HEEDB(EcgCorpus):
 
 @lru_cache(maxsize=1 << 12)  # the ECGs of a patient are next to each other
 def split_of(patient: str) -> str:
-    """Names a patient's split, by a hash of the id alone."""
+    """Returns the split of a patient, which depends on a hash of the id alone."""
     return split_of_fold(int.from_bytes(sha256(f"heedb {patient}".encode()).digest()[:8], "big") % NUM_FOLDS, NUM_FOLDS)

@@ -1,4 +1,4 @@
-"""The tables of HEEDB in all its releases, read row by row, since the largest has ten million rows and 3 GB."""
+"""Readers of HEEDB's tables in all its releases, row by row, since the largest has ten million rows and 3 GB."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ from ecg_hf.errors import EcgAccessError, EcgFormatError
 SETS = ("12sl", "12sl_acquisition", "12sl_overread")
 SEXES = {"male": "male", "female": "female", "m": "male", "f": "female"}
 DAYS = 365.25  # a year
-MAX_AGE = 120  # years; what is beyond, or below 0, is an error of a shifted date
+MAX_AGE = 120  # years; an age above it, or below 0, is an error of a shifted date
 
 _PATH = re.compile(r"((?:[A-Za-z0-9_-]+/)*)([A-Za-z0-9_-]+)")
 _PATIENT = re.compile(r"0*([0-9]{1,15}?)(?:\.0*)?")
@@ -30,13 +30,13 @@ Labels = tuple[tuple[str, str, float], ...]
 
 
 class Statements(NamedTuple):
-    """A table of 12SL codes.
+    """The layout of a table of 12SL codes.
 
     Args:
-        path: Below the root.
-        columns: That of the record's file, then those of codes.
-        label_sets: What the codes of each of the latter make.
-        delimiter: Between fields.
+        path: Path of the table, below the root.
+        columns: Names of the column of the record's file, then of the columns of codes.
+        label_sets: Label set of each column of codes.
+        delimiter: Separator of the fields.
     """
 
     path: str
@@ -46,18 +46,19 @@ class Statements(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A hospital's part of a release: where it is and what its tables call things.
+    """The layout of one hospital's part of a release: its paths and the names of its columns.
 
     Args:
-        hospital: "mgh" or "emory".
-        metadata: The table of records, below the root.
-        columns: Those of file, patient, sex and age.
-        years_per_age: What makes an age of it in years.
-        records: The folder of the records, below the root.
-        suffix: Of a signal file.
-        depth: How many folders below `records` name a partition.
-        statements: Tables of codes of this release, of which all are there; then those of the one before.
-        duplicates: The table of records to leave out; empty if there is none.
+        hospital: Name of the hospital, "mgh" or "emory".
+        metadata: Path of the table of records, below the root.
+        columns: Names of the columns of file, patient, sex and age.
+        years_per_age: Factor from an age in the table to years.
+        records: Path of the folder of the records, below the root.
+        suffix: Suffix of a signal file.
+        depth: Number of folder levels below `records` that name a partition.
+        statements: Tables of codes of this release, all of which are read; then those of the release before, read
+            instead if the first table is missing.
+        duplicates: Path of the table of records to leave out; empty if there is none.
     """
 
     hospital: str
@@ -98,7 +99,7 @@ OLD = Source(
 
 
 class Person(NamedTuple):
-    """What the table of records says of one: its name, folder below the root, patient, age in years and sex."""
+    """A record in the table of records: its name, folder below the root, patient, age in years and sex."""
 
     name: str
     folder: str
@@ -112,13 +113,13 @@ def read_columns(root: CorpusRoot, path: str, columns: Sequence[str], delimiter:
     """Reads some columns, found by name, of a table with a header, row by row.
 
     Args:
-        root: Of the corpus.
-        path: The table, in UTF-8, with or without a byte order mark, with either end of line.
-        columns: Which to read.
-        delimiter: Between fields.
+        root: Root of the corpus.
+        path: Path of the table, which is in UTF-8, with or without a byte order mark, with either end of line.
+        columns: Names of the columns to read.
+        delimiter: Separator of the fields.
 
     Raises:
-        EcgFormatError: If it is not such a table, lacks a column, has one twice, or a row is cut off.
+        EcgFormatError: If the file is not such a table, lacks a column, has one twice, or a row is cut off.
     """
     with root.open(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
         reader = csv.reader(text, delimiter=delimiter, strict=True)
@@ -142,25 +143,25 @@ def read_columns(root: CorpusRoot, path: str, columns: Sequence[str], delimiter:
 
 
 def read_persons(root: CorpusRoot, source: Source, partitions: Collection[str] | None) -> tuple[list[Person], set[str]]:
-    """Reads the table of records, without those of no known patient, which are counted and logged.
+    """Reads the table of records; those without a known patient are left out, counted and logged.
 
     Args:
-        root: Of the corpus.
-        source: Which part.
-        partitions: Which to keep; all if None.
+        root: Root of the corpus.
+        source: Layout of the part to read.
+        partitions: Names of the partitions to keep; all if None.
 
     Returns:
-        The records, in the table's order, and all partitions there are.
+        The records that are kept, in the table's order, and the names of all partitions in the table.
 
     Raises:
-        EcgFormatError: If the table cannot be read or a field of it has no meaning.
+        EcgFormatError: If the table cannot be read or one of its fields is invalid.
     """
-    persons, there = [], set()
+    persons, found = [], set()
     odd: Counter[str] = Counter()
     for file, patient, sex, age in read_columns(root, source.metadata, source.columns):
         folder, name = split_path(file)
         partition = partition_of(folder, source.depth)
-        there.add(partition)
+        found.add(partition)
         if partitions is not None and partition not in partitions:
             continue
         number = _PATIENT.fullmatch(patient.strip())
@@ -170,29 +171,29 @@ def read_persons(root: CorpusRoot, source: Source, partitions: Collection[str] |
             odd["no patient, left out"] += 1
             continue
         try:
-            years, over_89, why = parse_age(age, source.years_per_age)
+            years, over_89, problem = parse_age(age, source.years_per_age)
         except EcgFormatError as error:
             raise EcgFormatError(f"{source.metadata}, {name}: {error}") from None
         known = SEXES.get(sex.strip().lower())
         odd.update([f"sex {sex.strip()[:40]!r}, taken for unknown"] if known is None else [])
-        odd.update([why] if why else [])
+        odd.update([problem] if problem else [])
         persons.append(Person(name, _folder(source.records, folder), _same(number[1]), years, over_89, known))
-    for what, count in sorted(odd.items()):
-        logger.warning("%s: %d records with %s", source.metadata, count, what)
-    return persons, there
+    for problem, count in sorted(odd.items()):
+        logger.warning("%s: %d records with %s", source.metadata, count, problem)
+    return persons, found
 
 
 def read_labels(root: CorpusRoot, source: Source, said: dict[str, Labels]) -> None:
-    """Adds what the tables of codes say of records.
+    """Adds the labels that the tables of codes hold for records.
 
     Args:
-        root: Of the corpus.
-        source: Which part.
-        said: By the record's name, of those that are wanted.
+        root: Root of the corpus.
+        source: Layout of the part to read.
+        said: Labels by name of the record, with a key for each wanted record; changed.
 
     Raises:
         EcgAccessError: If there is no table of codes.
-        EcgFormatError: If one cannot be read or a field of it has no meaning.
+        EcgFormatError: If a table cannot be read or one of its fields is invalid.
     """
     tables = next((group for group in source.statements if root.exists(group[0].path)), None)
     if tables is None:
@@ -211,15 +212,15 @@ def read_labels(root: CorpusRoot, source: Source, said: dict[str, Labels]) -> No
                     said[name] += parse_codes(text, label_set)
             except EcgFormatError as error:
                 raise EcgFormatError(f"{table.path}, {name}: {error}") from None
-        logger.info("%s: %d rows are of other records than those that are read", table.path, others)
+        logger.info("%s: skipped %d rows of records that are not read", table.path, others)
 
 
 @lru_cache(maxsize=1 << 16)
 def parse_codes(text: str, label_set: str) -> Labels:
-    """Reads a list of 12SL codes such as "22, 1680,1699", each once; it may be empty.
+    """Parses a list, maybe empty, of 12SL codes such as "22, 1680,1699" into labels, each code once.
 
     Raises:
-        EcgFormatError: If it is no such list.
+        EcgFormatError: If the text is not such a list.
     """
     text = text.strip()
     if text.lower() in ("", "nan"):
@@ -231,13 +232,13 @@ def parse_codes(text: str, label_set: str) -> Labels:
 
 @lru_cache(maxsize=1 << 16)
 def parse_age(text: str, years_per_age: float) -> tuple[float | None, bool, str]:
-    """Reads an age.
+    """Parses an age.
 
     Returns:
-        The age in years, None if unknown or over 89; whether it is over 89; and what is wrong with it, if anything.
+        The age in years, None if unknown or over 89; whether it is over 89; and the problem with it, "" if none.
 
     Raises:
-        EcgFormatError: If it is no number.
+        EcgFormatError: If the text is not a number.
     """
     text = text.strip()
     if text.lower() in ("", "nan"):
@@ -247,20 +248,20 @@ def parse_age(text: str, years_per_age: float) -> tuple[float | None, bool, str]
     age = float(text) * years_per_age
     if not 0 <= age <= MAX_AGE:
         return None, False, "an impossible age, taken for unknown"
-    return (float(np.float32(age)), False, "") if age <= 89 else (None, True, "")  # as a row keeps it
+    return (float(np.float32(age)), False, "") if age <= 89 else (None, True, "")  # float32, as in a row
 
 
 def split_path(text: str) -> tuple[str, str]:
-    r"""Takes a record's file apart, which each table writes in its own way.
+    r"""Splits the path of a record's file, which each table writes in its own way, into folder and name.
 
     Args:
-        text: Such as "/S0001/1988/04/de_1", "./S0001/1988/04/de_1.hea\n" or "WFDB/2010/MUSE_1".
+        text: Path such as "/S0001/1988/04/de_1", "./S0001/1988/04/de_1.hea\n" or "WFDB/2010/MUSE_1".
 
     Returns:
         The folder below that of all records, with "/" at its end, and the name without suffix.
 
     Raises:
-        EcgFormatError: If it is no plain path.
+        EcgFormatError: If the text is not a plain path.
     """
     path = text.strip().removeprefix(".").removeprefix("/").removeprefix("WFDB/").removesuffix(".hea")
     match = _PATH.fullmatch(path)
@@ -271,7 +272,7 @@ def split_path(text: str) -> tuple[str, str]:
 
 @lru_cache(maxsize=1 << 12)
 def partition_of(folder: str, depth: int) -> str:
-    """Names the partition of a folder as study A does: "S0001-1987", or "2010" at Emory."""
+    """Returns the name of a folder's partition as in study A: "S0001-1987", or "2010" at Emory."""
     return "-".join(folder.split("/")[:depth])
 
 
@@ -282,7 +283,7 @@ def _folder(records: str, folder: str) -> str:
 
 @lru_cache(maxsize=1 << 12)
 def _same(patient: str) -> str:
-    return patient  # the one object for neighbouring rows
+    return patient  # cached, so that neighbouring rows share one object
 
 
 @lru_cache(maxsize=1 << 14)

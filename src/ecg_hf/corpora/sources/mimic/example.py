@@ -1,4 +1,4 @@
-"""A tiny MIMIC-IV-ECG with all of its tables, in the official layout, for tests."""
+"""Writer of a tiny synthetic MIMIC-IV-ECG with all of its tables, in the official layout."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,14 +25,14 @@ DIAGNOSIS_TABLE = (
 
 
 def write_mimic(folder: Path, num_records: int) -> None:
-    """Writes the corpus.
+    """Writes the corpus: its records and all tables of labels.
 
-    Two records each are of one patient; every fourth was not taken in the emergency department and every fourth has a
+    Each patient has two records. Every fourth record was not taken in the emergency department, and every fourth has a
     gap in two leads.
 
     Args:
-        folder: Where to.
-        num_records: How many.
+        folder: Folder to write to.
+        num_records: Number of records.
     """
     rows = [example_row(number) for number in range(num_records)]
     _write(folder / "record_list.csv", RECORD_COLUMNS, rows)
@@ -61,7 +61,7 @@ def _write(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]
 
 
 def example_row(number: int) -> dict[str, Any]:
-    """Gives what all tables together say of a record."""
+    """Builds the fields of a record in all tables together, by column."""
     patient, study = 10_000_032 + 7001 * (number // 2), 40_000_017 + 1009 * number
     in_ed = number % 4 != 3
     codes = ([], ["I2510", "W19XXXA"], ["I10", "E785", "Z7901"])[number % 3]

@@ -1,4 +1,4 @@
-"""What the tables around MIMIC-IV-ECG say of its records: diagnoses, what happened next, measurements."""
+"""Parsers of the tables around MIMIC-IV-ECG: diagnoses, later events and measurements of its records."""
 
 import re
 import sys
@@ -50,7 +50,7 @@ AXES = ("p_axis", "qrs_axis", "t_axis")
 REPORTS = tuple(f"report_{number}" for number in range(18))
 MAX_TIME, MAX_AXIS = 5000, 360  # ms and degrees; 29999, 32767, -32768 and 65535 stand for "not measurable"
 OVER_89 = 91  # the anchor age that MIMIC-IV writes for everybody over 89
-DIGITS = 5  # of a code, as study A asks for it
+DIGITS = 5  # characters of a code that are kept, as in study A
 NUM_FOLDS = 20
 
 PERSON_COLUMNS = ("study_id", "subject_id", "gender", "age", "anchor_age", "strat_fold")
@@ -72,14 +72,14 @@ _ICD_10 = re.compile(r"[A-Z][0-9][0-9A-Z]{1,5}")
 
 
 class Person(NamedTuple):
-    """What the table of diagnoses says of a record.
+    """The facts in the table of diagnoses about a record.
 
     Args:
-        subject: The patient.
-        age: In years; None if unknown or hidden.
+        subject: Number of the patient.
+        age: Age in years; None if unknown or hidden.
         age_over_89: Whether the patient is known to be over 89.
-        sex: "female", "male" or None.
-        labels: Diagnoses, where the ECG was taken, age and sex.
+        sex: Sex, "female" or "male"; None if unknown.
+        labels: Labels of diagnoses, of where the ECG was taken, and of age and sex.
     """
 
     subject: int
@@ -90,13 +90,13 @@ class Person(NamedTuple):
 
 
 class Machine(NamedTuple):
-    """What the electrocardiograph wrote about a record.
+    """The facts about a record that the electrocardiograph wrote.
 
     Args:
-        subject: The patient.
-        cart: Which machine it was.
-        report: Its lines.
-        labels: What it measured.
+        subject: Number of the patient.
+        cart: Id of the machine.
+        report: Lines of the machine's report.
+        labels: Labels of the machine's measurements.
     """
 
     subject: int
@@ -106,11 +106,11 @@ class Machine(NamedTuple):
 
 
 class Events(NamedTuple):
-    """What MDS-ED says of a record.
+    """The facts in MDS-ED about a record.
 
     Args:
-        subject: The patient.
-        labels: Which events came, value 1, and which did not, value 0.
+        subject: Number of the patient.
+        labels: Labels of events, with value 1 if the event occurred and 0 if not.
     """
 
     subject: int
@@ -118,15 +118,15 @@ class Events(NamedTuple):
 
 
 def parse_person(row: Mapping[str, str]) -> tuple[int, int, Person]:
-    """Reads a row of `records_w_diag_icd10.csv`.
+    """Parses a row of `records_w_diag_icd10.csv`.
 
-    An age is hidden if it is over 89, or counted from an anchor over 89, whatever number stands there.
+    An age is hidden if it is over 89, or if it was counted from an anchor age over 89, whatever its value.
 
     Returns:
-        Study, fold and what is said.
+        Study, fold and the facts about the record.
 
     Raises:
-        EcgFormatError: If a field has no meaning.
+        EcgFormatError: If a field is invalid.
     """
     sex = meaning(row, "gender", _SEXES)
     age, anchor = (whole(row, key) if row[key] not in UNKNOWN else None for key in ("age", "anchor_age"))
@@ -145,13 +145,13 @@ def parse_person(row: Mapping[str, str]) -> tuple[int, int, Person]:
 
 
 def parse_measured(row: Mapping[str, str]) -> tuple[int, tuple[Label, ...]]:
-    """Reads a row of `measurements.csv`, which `mimic_measurements` writes.
+    """Parses a row of `measurements.csv`, which `dataset_scripts/mimic_measurements.py` writes.
 
     Returns:
-        Study and what was measured near it.
+        Study and labels of the values measured near it.
 
     Raises:
-        EcgFormatError: If a field has no meaning.
+        EcgFormatError: If a field is invalid.
     """
     values = ((name, number(row, name)) for name in MEASURED)
     labels = (label(MEASURED[name], name, float(np.float32(x))) for name, x in values if x is not None)
@@ -159,13 +159,13 @@ def parse_measured(row: Mapping[str, str]) -> tuple[int, tuple[Label, ...]]:
 
 
 def parse_events(row: Mapping[str, str]) -> tuple[int, int, Events]:
-    """Reads a row of `mds_ed.csv`; -999 and nothing stand for "unknown", which is no label.
+    """Parses a row of `mds_ed.csv`; -999 and an empty field stand for "unknown", which gets no label.
 
     Returns:
-        Study, fold and what is said.
+        Study, fold and the facts about the record.
 
     Raises:
-        EcgFormatError: If a field has no meaning.
+        EcgFormatError: If a field is invalid.
     """
     labels = []
     for name, label_set in EVENTS.items():
@@ -178,13 +178,13 @@ def parse_events(row: Mapping[str, str]) -> tuple[int, int, Events]:
 
 
 def parse_machine(row: Mapping[str, str]) -> tuple[int, Machine]:
-    """Reads a row of `machine_measurements.csv`.
+    """Parses a row of `machine_measurements.csv`.
 
     Returns:
-        Study and what is said.
+        Study and the facts about the record.
 
     Raises:
-        EcgFormatError: If a field has no meaning.
+        EcgFormatError: If a field is invalid.
 
     Source:
         arXiv:2605.12241 for the seven features; Bazett 1920: QTc is QT over the square root of RR in seconds.
@@ -201,15 +201,15 @@ def parse_machine(row: Mapping[str, str]) -> tuple[int, Machine]:
 
 @lru_cache(maxsize=1 << 20)
 def label(label_set: str, name: str, value: float) -> Label:
-    """Makes a label; those that are equal are one object, as millions of them stand in memory."""
+    """Builds a label; equal labels are one object, since millions of them are held in memory."""
     return label_set, name, value
 
 
 def parse_codes(text: str) -> tuple[str, ...]:
-    """Reads a list of codes, such as "['I10', 'E785']".
+    """Parses a list of codes, such as "['I10', 'E785']", each once.
 
     Raises:
-        EcgFormatError: If it is no such list.
+        EcgFormatError: If the text is not such a list.
     """
     if not _CODES.fullmatch(text):
         raise EcgFormatError(f"expected a list of codes such as ['I10', 'E785'], got {text[:80]!r}; download it again")
@@ -217,25 +217,25 @@ def parse_codes(text: str) -> tuple[str, ...]:
 
 
 def with_ancestors(codes: tuple[str, ...]) -> tuple[str, ...]:
-    """Shortens ICD-10 codes as study A does and adds the more general ones that begin alike, sorted.
+    """Shortens ICD-10 codes as study A does, adds the more general codes with which they begin, and sorts all.
 
     Source:
-        arXiv:2605.12241: five characters, without the placeholder X at the end, and all beginnings from three on.
+        arXiv:2605.12241: five characters, without the placeholder X at the end, and all prefixes from three on.
     """
     short = {code[:DIGITS].rstrip("X") for code in codes}
     return tuple(sorted({code[:length] for code in short for length in range(3, len(code) + 1)}))
 
 
 def is_icd_10(code: str) -> bool:
-    """Says whether a code is written as ICD-10 writes them, without a dot."""
+    """Returns whether a code is written as in ICD-10, but without a dot."""
     return bool(_ICD_10.fullmatch(code))
 
 
 def parse_fold(row: Mapping[str, str], column: str) -> int:
-    """Reads a fold, from 0 to 19.
+    """Parses a field as a fold, from 0 to 19.
 
     Raises:
-        EcgFormatError: If it is none.
+        EcgFormatError: If the field is not such a number.
     """
     fold = whole(row, column)
     if not 0 <= fold < NUM_FOLDS:

@@ -1,4 +1,4 @@
-"""Biometrics, vital signs and lab values near each ECG, looked up once in the large tables of MIMIC-IV."""
+"""Writer of `measurements.csv`: biometrics, vital signs and lab values near each ECG, from the tables of MIMIC-IV."""
 
 import gzip
 import logging
@@ -17,7 +17,7 @@ from ecg_hf.errors import EcgAccessError, EcgFormatError
 HOUR, DAY = 3600.0, 86_400.0  # s
 NEAR = dict.fromkeys(BIOMETRICS, 30 * DAY) | dict.fromkeys((*VITAL_SIGNS, *LAB_VALUES), HOUR)
 HEIGHT, WEIGHT, _ = BIOMETRICS
-# What the charts of the intensive care unit call it, and how it becomes the unit of the other tables: times, plus.
+# By name in the charts of intensive care: name here, factor and offset that convert to the unit of the other tables.
 CHARTED = {
     "Height": (HEIGHT, 1.0, 0.0),
     "Height (cm)": (HEIGHT, 0.393701, 0.0),
@@ -34,7 +34,7 @@ CHARTED = {
     "Hematocrit (serum)": ("Hematocrit", 1.0, 0.0),
     "Hemoglobin": ("Hemoglobin", 1.0, 0.0),
 }
-UNITS_NEEDED = (WEIGHT, "Albumin", "Bilirubin, Total", "Creatinine", "Hematocrit")  # charted without one: not used
+UNITS_NEEDED = (WEIGHT, "Albumin", "Bilirubin, Total", "Creatinine", "Hematocrit")  # unused if charted without one
 TABLES = (
     *("hosp/omr", "hosp/d_labitems", "hosp/labevents", "icu/d_items", "icu/chartevents"),
     "ed/vitalsign",
@@ -42,15 +42,15 @@ TABLES = (
 
 logger = logging.getLogger(__name__)
 
-Found = dict[tuple[int, str], tuple[float, float]]  # study and name: seconds away, value
+Found = dict[tuple[int, str], tuple[float, float]]  # by study and name: distance in s, value
 
 
 class Ecgs(NamedTuple):
     """The ECGs of a patient.
 
     Args:
-        times: When, in s, sorted.
-        studies: Which, in the same order.
+        times: Times of the ECGs in s, sorted.
+        studies: Numbers of the studies, in the same order.
     """
 
     times: list[float]
@@ -58,26 +58,26 @@ class Ecgs(NamedTuple):
 
 
 def write_measurements(data_dir: Path, mimic_iv: Path, mimic_iv_ed: Path, out: Path) -> Counter[str]:
-    """Writes `measurements.csv`: of each kind the value nearest to each ECG, as study A looks it up.
+    """Writes `measurements.csv`: for each ECG, the nearest value of each kind, as looked up in study A.
 
-    Nothing is left out as implausible here: the tasks leave out what is beyond the quantiles of their train split.
+    No value is left out as implausible here: the tasks leave out values beyond the quantiles of their train split.
 
     Args:
         data_dir: Folder of MIMIC-IV-ECG, with `record_list.csv`.
         mimic_iv: Folder of MIMIC-IV, with `hosp` and `icu`.
         mimic_iv_ed: Folder of MIMIC-IV-ED, with `ed`.
-        out: The file to write.
+        out: Path of the file to write.
 
     Returns:
-        How many ECGs have a value of each kind.
+        Number of ECGs that have a value, by kind.
 
     Raises:
         EcgAccessError: If a table is missing.
-        EcgFormatError: If a table has other columns, or a field of it has no meaning.
+        EcgFormatError: If a table has other columns, or one of its fields is invalid.
 
     Source:
-        arXiv:2605.12241: within 30 days for biometrics and one hour for the others; of the tests in blood that have one
-        name the most frequent one, in its most frequent unit; with what was charted in intensive care.
+        arXiv:2605.12241: within 30 days for biometrics and one hour for the other kinds; of the blood tests that share
+        a name, the most frequent one, in its most frequent unit; including values charted in intensive care.
     """
     paths = {name: _find(mimic_iv_ed if name.startswith("ed/") else mimic_iv, name) for name in TABLES}
     with (data_dir / "record_list.csv").open("rb") as file:
@@ -97,7 +97,7 @@ def write_measurements(data_dir: Path, mimic_iv: Path, mimic_iv_ed: Path, out: P
 
 
 def list_ecgs(rows: Iterator[Mapping[str, str]]) -> dict[int, Ecgs]:
-    """Lists the ECGs of each patient in the order of time."""
+    """Lists the ECGs of each patient in order of time, by number of the patient."""
     taken: dict[int, list[tuple[float, int]]] = defaultdict(list)
     for row in rows:
         taken[whole(row, "subject_id")].append((_seconds(row, "ecg_time"), whole(row, "study_id")))
@@ -105,12 +105,12 @@ def list_ecgs(rows: Iterator[Mapping[str, str]]) -> dict[int, Ecgs]:
 
 
 def keep_nearest(found: Found, ecgs: Mapping[int, Ecgs], values: Iterator[tuple[int, float, str, float]]) -> None:
-    """Keeps of each kind of value the nearest to each ECG, the first one if two are equally near.
+    """Keeps the value of each kind that is nearest to each ECG, the first one if two are equally near.
 
     Args:
-        found: What was found so far; changed.
-        ecgs: By patient.
-        values: Patient, time in s, kind and value.
+        found: Nearest values so far, by study and kind; changed.
+        ecgs: ECGs by number of the patient.
+        values: Patient, time in s, kind and value of each candidate.
     """
     for subject, time, name, value in values:
         if subject not in ecgs:
@@ -139,7 +139,7 @@ def _body(paths: Mapping[str, Path]) -> Iterator[tuple[int, float, str, float]]:
         try:
             value = number(row, "result_value")
         except EcgFormatError:
-            odd[row["result_value"]] += 1  # typed in by hand
+            odd[row["result_value"]] += 1  # typed by hand
             continue
         if value is not None:
             yield whole(row, "subject_id"), _seconds(row, "chartdate"), row["result_name"], value
@@ -166,7 +166,7 @@ def _charts(paths: Mapping[str, Path]) -> Iterator[tuple[int, float, str, float]
 
 
 def _labs(paths: Mapping[str, Path], ecgs: Mapping[int, Ecgs], wanted: Mapping[str, str]) -> Found:
-    """Looks up each test and unit for itself, as only the end of the table tells which is the most frequent one."""
+    """Looks up each test and unit separately, as the most frequent one is known only at the end of the table."""
     apart: dict[tuple[str, str], Found] = defaultdict(dict)
     counts: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
     for row in _rows(paths, "hosp/labevents", ("subject_id", "itemid", "storetime", "valuenum", "valueuom")):

@@ -1,4 +1,4 @@
-"""MIMIC-IV-ECG: 800,035 twelve-lead ECGs of 161,352 patients in Boston, with what hospital tables say of them."""
+"""The corpus MIMIC-IV-ECG: 800,035 twelve-lead ECGs of 161,352 patients in Boston, with labels of hospital tables."""
 
 import logging
 import sys
@@ -57,27 +57,29 @@ TABLES = {
 
 logger = logging.getLogger(__name__)
 
-_Said = TypeVar("_Said", Person, Events)
+_Facts = TypeVar("_Facts", Person, Events)
 _Any = TypeVar("_Any")
 
 
 class MimicIVECG(EcgCorpus):
-    """MIMIC-IV-ECG 1.0 or its demo, with whatever tables of labels stand beside `record_list.csv` or in `labels`.
+    """MIMIC-IV-ECG 1.0 of PhysioNet, or its demo, with the label tables beside `record_list.csv` or in `labels`.
 
-    The ECGs are open; all that says more of them than the machine did needs PhysioNet's training and agreement, and so
-    `access` and `licence` are those of the labels. The tables, under their own names, and the label sets they give:
+    A record is an ECG of 10 s at 500 Hz. The ECGs and the machine's measurements are open; the other labels need
+    PhysioNet's training and agreement, so `access` and `licence` are those of the labels. A missing table leaves its
+    label sets empty, which is logged as a warning. Of the twenty folds, 0 to 17 are for training, 18 for validation, 19
+    for testing; patients in neither of the first two tables below are assigned to twenty folds of their own.
 
-    `records_w_diag_icd10.csv` of MIMIC-IV-ECG-Ext-ICD 1.0.1: "diagnosis", the ICD-10 codes of the discharge
-    (`all_diag_all`) as study A asks for them, five characters and all that is more general; "ed_diag_ed",
-    "ed_diag_hosp" and "hosp_diag_hosp", the codes as they stand; "setting", where the ECG was taken and whether it is
-    the first of its stay; "age" in years, unless it is over 89 and so hidden; "sex", male being 1; and the folds.
-    `mds_ed.csv` of MDS-ED 1.0.0: "deterioration", "mortality" and "icu", 1 or 0 where known.
-    `machine_measurements.csv`: "ecg_features", intervals in ms and axes in degrees, where they could be measured.
-    `measurements.csv`, made of MIMIC-IV and MIMIC-IV-ED by `dataset_scripts/mimic_measurements.py`: "biometrics",
-    "lab_values" and "vital_signs", those nearest to the ECG.
+    The tables of labels and their label sets:
 
-    What is not there leaves its label sets empty, and a warning says so. Of the twenty folds 0 to 17 are for training,
-    18 for validation, 19 for the test; patients whom neither of the first two tables lists are dealt to as many.
+    - `records_w_diag_icd10.csv` of MIMIC-IV-ECG-Ext-ICD 1.0.1: the folds; "diagnosis", the ICD-10 codes at discharge
+      (`all_diag_all`) as in study A, cut to five characters, with all more general codes; "ed_diag_ed", "ed_diag_hosp"
+      and "hosp_diag_hosp", the codes as written; "setting", where the ECG was taken and whether it is the first of its
+      stay; "age" in years, unless it is hidden because it is over 89; "sex", 1 for male.
+    - `mds_ed.csv` of MDS-ED 1.0.0: "deterioration", "mortality" and "icu", 1 or 0 where known; and the folds of
+      patients whom the first table does not list.
+    - `machine_measurements.csv`: "ecg_features", intervals in ms and axes in degrees, where measurable.
+    - `measurements.csv`, computed from MIMIC-IV and MIMIC-IV-ED by `dataset_scripts/mimic_measurements.py`:
+      "biometrics", "lab_values" and "vital_signs", the values nearest to the ECG.
     """
 
     BUILDER_CONFIGS: ClassVar[list[CorpusConfig]] = [CorpusConfig(name="default")]
@@ -97,7 +99,7 @@ class MimicIVECG(EcgCorpus):
     data_version = "1.0.0"
     patient_level = True
     label_sets: ClassVar[dict[str, tuple[str, ...]]] = {
-        "diagnosis": (),  # this set and the next three list what the table has, once it is read
+        "diagnosis": (),  # the names of this set and the next three are known once the table is read
         **dict.fromkeys(CODED, ()),
         "setting": SETTING,
         "age": ("age",),
@@ -119,11 +121,11 @@ class MimicIVECG(EcgCorpus):
         super().__init__(*args, **kwargs)
 
     def read_index(self, root: CorpusRoot) -> list[Entry]:
-        """Lists the records of `record_list.csv` with what the tables of labels say of them.
+        """Lists the records of `record_list.csv` with their labels from the other tables.
 
         Raises:
-            EcgFormatError: If a table cannot be read or a field of it has no meaning.
-            EcgIntegrityError: If tables contradict each other or there are more records than were published.
+            EcgFormatError: If a table cannot be read or one of its fields is invalid.
+            EcgIntegrityError: If tables contradict each other, or there are more records than were published.
         """
         paths = {name: find_table(root, name) for name in TABLES}
         records = [parse_record(row) for row in read_rows(root, self.marker, COLUMNS)]
@@ -142,71 +144,72 @@ class MimicIVECG(EcgCorpus):
         entries = []
         for study, subject, path in records:
             entry = Entry(str(study), splits[subject], str(subject), path)
-            said = people.pop(study, None), events.pop(study, None), machines.pop(study, None)
-            entries.append(_fill_in(entry, *said, measured.pop(study, ())))
+            facts = people.pop(study, None), events.pop(study, None), machines.pop(study, None)
+            entries.append(_fill_in(entry, *facts, measured.pop(study, ())))
         self._learn(root, entries)
         self._announce(root, paths, Counter(further[x] != folds[x] for x in further.keys() & folds.keys())[True])
         return entries
 
     def record_files(self, entry: Entry) -> tuple[str, ...]:
-        """Names the header and the signal file of a record."""
+        """Returns the paths of the header and the signal file of a record."""
         return f"{entry.path}.hea", f"{entry.path}.dat"
 
     def read_record(self, root: CorpusRoot, entry: Entry) -> Record:
-        """Reads and decodes one record: 10 s of the twelve leads, whose order is the header's, at 200 ADC units per mV.
+        """Reads and decodes one record: 10 s of the twelve leads, in the header's order, at 200 ADC units per mV.
 
         Raises:
-            EcgLeadError: If it has not the twelve leads.
+            EcgLeadError: If the record does not have the twelve leads.
+            EcgIntegrityError: If the header is of another patient or another file.
         """
         paths = self.record_files(entry)
         header, files = read_files(root, paths, entry.record_id)
         if sorted(header.leads) != sorted(LEADS):
             raise EcgLeadError(f"{paths[0]}: expected the twelve leads, got {header.leads}; download it again")
-        if said := [line.rpartition(":")[2].strip() for line in header.comments if line.startswith("<subject_id>")]:
-            if said != [entry.patient_id]:
+        if owner := [line.rpartition(":")[2].strip() for line in header.comments if line.startswith("<subject_id>")]:
+            if owner != [entry.patient_id]:
                 raise EcgIntegrityError(
-                    f"{paths[0]} is of patient {said}, expected {entry.patient_id}; download it again"
+                    f"{paths[0]} is of patient {owner}, expected {entry.patient_id}; download it again"
                 )
         layout = Layout(header.leads, 500.0, num_samples=5000, gain=200.0, baseline=0)
         return decode(header, files, layout=layout)
 
     def _learn(self, root: CorpusRoot, entries: Sequence[Entry]) -> None:
-        """Fills in the label sets that only the data know, and counts codes that are none."""
+        """Sets the names of the label sets that depend on the tables, and logs codes that do not look like ICD-10."""
         found = {kind: Counter[str]() for kind in ("diagnosis", *CODED)}
         for entry in entries:
             for kind, name, _ in entry.labels:
                 if kind in found:
                     found[kind][name] += 1
         names = {kind: tuple(sorted(counts)) for kind, counts in found.items()}
-        self.label_sets = {**self.label_sets, **names}  # type: ignore[misc]  # as these tables have it
+        self.label_sets = {**self.label_sets, **names}  # type: ignore[misc]  # the codes in these tables
         odd = Counter({code: count for kind in CODED for code, count in found[kind].items() if not is_icd_10(code)})
         if odd and not self._announced:
             logger.warning("%d codes of %s are not written as in ICD-10: %s", odd.total(), root, odd.most_common(20))
 
     def _announce(self, root: CorpusRoot, paths: Mapping[str, str | None], num_moved: int) -> None:
-        """Says once what is missing."""
+        """Logs, once per instance, which tables are missing and whether tables disagree about folds."""
         missing = [f"{name}: {TABLES[name]}" for name, path in paths.items() if path is None]
         if missing and not self._announced:
-            logger.warning("%s and its %s/ lack tables, and so labels: %s", root, FOLDER, "; ".join(missing))
+            logger.warning("%s and its %s/ lack tables, and so their labels: %s", root, FOLDER, "; ".join(missing))
         if num_moved and not self._announced:
-            logger.warning("mds_ed.csv has %d patients in other folds than %s, whose are kept", num_moved, DIAGNOSES)
+            logger.warning("mds_ed.csv has %d patients in other folds than %s, which is followed", num_moved, DIAGNOSES)
         self._announced = True
 
     @classmethod
     def write_example(cls, folder: Path, num_records: int = 20) -> None:
-        """Writes a tiny simulated corpus in the official layout, with all tables of labels."""
+        """Writes a tiny synthetic corpus in the official layout, with all tables of labels."""
         write_mimic(folder, num_records)
 
 
 def parse_record(row: Mapping[str, str]) -> tuple[int, int, str]:
-    """Reads a row of `record_list.csv`.
+    """Parses a row of `record_list.csv`.
 
     Returns:
         Study, patient and path without suffix.
 
     Raises:
-        EcgFormatError: If a field has no meaning.
-        EcgIntegrityError: If the path is not the one that belongs to study and patient.
+        EcgFormatError: If a field is invalid.
+        EcgIntegrityError: If the path does not belong to study and patient.
     """
     study, subject = whole(row, "study_id"), whole(row, "subject_id")
     end = f"p{subject}/s{study}/{study}"
@@ -221,14 +224,14 @@ def parse_record(row: Mapping[str, str]) -> tuple[int, int, str]:
 def _fill_in(
     entry: Entry, person: Person | None, event: Events | None, machine: Machine | None, measured: tuple[Label, ...]
 ) -> Entry:
-    """Adds what the tables say of a record."""
-    said = [facts for facts in (person, event, machine) if facts is not None]
-    if others := {str(facts.subject) for facts in said} - {entry.patient_id}:
+    """Adds the facts in the tables of labels to the entry of a record."""
+    known = [facts for facts in (person, event, machine) if facts is not None]
+    if others := {str(facts.subject) for facts in known} - {entry.patient_id}:
         raise EcgIntegrityError(
             f"study {entry.record_id} is of patient {entry.patient_id} in record_list.csv and of {sorted(others)} in a "
             "table of labels; download both again"
         )
-    entry = replace(entry, labels=(*(x for facts in said for x in facts.labels), *measured))
+    entry = replace(entry, labels=(*(x for facts in known for x in facts.labels), *measured))
     if machine is not None:
         entry = replace(
             entry, device=sys.intern(f"cart {machine.cart}") if machine.cart else None, report=machine.report or None
@@ -239,19 +242,19 @@ def _fill_in(
 
 
 def _noting(
-    parse: Callable[[Mapping[str, str]], tuple[int, int, _Said]], folds: dict[int, int]
-) -> Callable[[Mapping[str, str]], tuple[int, _Said]]:
-    """Lets a parser note the fold of each patient, which must be one."""
+    parse: Callable[[Mapping[str, str]], tuple[int, int, _Facts]], folds: dict[int, int]
+) -> Callable[[Mapping[str, str]], tuple[int, _Facts]]:
+    """Wraps a parser so that it adds the fold of each patient to `folds` and raises if a patient has two."""
 
-    def noting(row: Mapping[str, str]) -> tuple[int, _Said]:
+    def noting(row: Mapping[str, str]) -> tuple[int, _Facts]:
         """Parses a row and notes its fold."""
-        study, fold, said = parse(row)
-        if folds.setdefault(said.subject, fold) != fold:
+        study, fold, facts = parse(row)
+        if folds.setdefault(facts.subject, fold) != fold:
             raise EcgIntegrityError(
-                f"patient {said.subject} is in fold {folds[said.subject]} and, with study {study}, in {fold}; folds "
+                f"patient {facts.subject} is in fold {folds[facts.subject]} and, with study {study}, in {fold}; folds "
                 "must be disjoint by patient, so download the current version of the table"
             )
-        return study, said
+        return study, facts
 
     return noting
 
@@ -263,18 +266,18 @@ def _gather(
     parse: Callable[[Mapping[str, str]], tuple[int, _Any]],
     known: Collection[int],
 ) -> dict[int, _Any]:
-    """Reads what a table of labels says of the records that are known; nothing if there is no table."""
+    """Parses the rows of known records in a table of labels, by study; returns nothing if there is no table."""
     found: dict[int, _Any] = {}
-    for study, said in map(parse, read_rows(root, path, columns)) if path else ():
+    for study, facts in map(parse, read_rows(root, path, columns)) if path else ():
         if study in found:
             raise EcgIntegrityError(f"{root}/{path} has study {study} twice; download it again")
         if study in known:
-            found[study] = said
+            found[study] = facts
     return found
 
 
 def _deal(subjects: Sequence[int], folds: Mapping[int, int]) -> dict[int, str]:
-    """Gives every patient a split: by the fold that a table says, or else by one that is dealt out."""
+    """Assigns every patient to a split: by the fold in a table or, without one, by a stratified fold."""
     others = [subject for subject in subjects if subject not in folds]
-    dealt = stratified_folds([()] * len(others), others, NUM_FOLDS).tolist() if others else []
-    return {x: split_of_fold(fold, NUM_FOLDS) for x, fold in (*folds.items(), *zip(others, dealt, strict=True))}
+    assigned = stratified_folds([()] * len(others), others, NUM_FOLDS).tolist() if others else []
+    return {x: split_of_fold(fold, NUM_FOLDS) for x, fold in (*folds.items(), *zip(others, assigned, strict=True))}

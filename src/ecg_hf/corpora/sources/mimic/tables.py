@@ -1,4 +1,4 @@
-"""Tables that are too large to stand in memory, row by row, and the numbers in them."""
+"""Readers of tables that are too large for memory, row by row, and parsers of their fields."""
 
 import csv
 import gzip
@@ -11,7 +11,7 @@ from typing import BinaryIO, TypeVar
 from ecg_hf.corpora.roots.base import CorpusRoot, MissingFileError, is_html
 from ecg_hf.errors import EcgAccessError, EcgFormatError, EcgIntegrityError
 
-FOLDER = "labels"  # where a user may keep the tables, if not beside the index
+FOLDER = "labels"  # in the corpus, for the tables of labels that are not kept beside the index
 UNKNOWN = ("", "nan", "-999", "-999.0")
 
 _Meaning = TypeVar("_Meaning")
@@ -20,10 +20,10 @@ _NUMBER = re.compile(r"-?[0-9]{1,10}(\.[0-9]{1,20})?(e[+-]?[0-9]{1,2})?")
 
 
 def find_table(root: CorpusRoot, name: str) -> str | None:
-    """Finds a table in the folder of the corpus or in its subfolder `labels`; None if it is in neither.
+    """Returns the path of a table in the folder of the corpus or its subfolder `labels`; None if neither has it.
 
     Raises:
-        EcgIntegrityError: If it is in both.
+        EcgIntegrityError: If both have it.
     """
     found = [path for path in (f"{FOLDER}/{name}", name) if root.exists(path)]
     if len(found) > 1:
@@ -32,11 +32,16 @@ def find_table(root: CorpusRoot, name: str) -> str | None:
 
 
 def read_rows(root: CorpusRoot, path: str, columns: Sequence[str]) -> Iterator[dict[str, str]]:
-    """Reads some columns of a table, row by row, so that it never stands in memory as a whole.
+    """Yields the rows of a table, with some of its columns, without holding the whole table in memory.
+
+    Args:
+        root: Root of the corpus.
+        path: Path of the table, below the root.
+        columns: Names of the columns to read.
 
     Raises:
-        EcgAccessError: If it is missing or is a web page.
-        EcgFormatError: If it is no such table or lacks a column.
+        EcgAccessError: If the file is missing or is a web page.
+        EcgFormatError: If the file is not such a table, lacks a column, has one twice, or is cut off.
     """
     try:
         file = root.open(path)
@@ -52,10 +57,15 @@ def read_rows(root: CorpusRoot, path: str, columns: Sequence[str]) -> Iterator[d
 
 
 def stream_rows(file: BinaryIO, name: str, columns: Sequence[str]) -> Iterator[dict[str, str]]:
-    """Reads some columns, found by name, of a comma-separated table with a header, row by row; closes it at the end.
+    """Yields the rows of a comma-separated table with a header, with some of its columns; closes the file at the end.
+
+    Args:
+        file: The open table, in UTF-8, with or without a byte order mark.
+        name: Name of the table, for messages.
+        columns: Names of the columns to read.
 
     Raises:
-        EcgFormatError: If it is not such a table, lacks a column, has one twice, or is cut off.
+        EcgFormatError: If the file is not such a table, lacks a column, has one twice, or is cut off.
     """
     try:
         with io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
@@ -79,10 +89,10 @@ def stream_rows(file: BinaryIO, name: str, columns: Sequence[str]) -> Iterator[d
 
 
 def whole(row: Mapping[str, str], column: str) -> int:
-    """Reads a whole number.
+    """Parses a field as a whole number.
 
     Raises:
-        EcgFormatError: If it is none.
+        EcgFormatError: If the field is not a whole number.
     """
     match = _WHOLE.fullmatch(row[column])
     if match is None:
@@ -91,10 +101,10 @@ def whole(row: Mapping[str, str], column: str) -> int:
 
 
 def number(row: Mapping[str, str], column: str) -> float | None:
-    """Reads a number; None if it is unknown.
+    """Parses a field as a number; returns None if the field stands for an unknown value.
 
     Raises:
-        EcgFormatError: If it is none.
+        EcgFormatError: If the field is not a number.
     """
     if row[column] in UNKNOWN:
         return None
@@ -104,16 +114,16 @@ def number(row: Mapping[str, str], column: str) -> float | None:
 
 
 def meaningless(row: Mapping[str, str], column: str) -> EcgFormatError:
-    """Makes the error about a field that cannot be read."""
+    """Builds the error about a field that is invalid in its column."""
     study = next((row[key] for key in ("study_id", "general_study_id") if key in row), "?")
     return EcgFormatError(f"study {study!r}: {row[column]!r} has no meaning as {column}; download the table again")
 
 
 def meaning(row: Mapping[str, str], column: str, meanings: Mapping[str, _Meaning]) -> _Meaning:
-    """Looks up what a word means.
+    """Looks up the meaning of the word in a field.
 
     Raises:
-        EcgFormatError: If it is not known.
+        EcgFormatError: If the word is unknown.
     """
     if row[column] not in meanings:
         raise meaningless(row, column)

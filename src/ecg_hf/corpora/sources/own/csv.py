@@ -1,4 +1,4 @@
-"""A folder of a user's own records as comma-separated files, one each, with a table of labels."""
+"""A corpus of a user's own records as comma-separated files, one per record, with a table of labels."""
 
 import csv
 from dataclasses import dataclass, replace
@@ -18,15 +18,15 @@ HEADER = "header"
 
 @dataclass
 class CsvConfig(MeasuredConfig):
-    """What is to be known of a user's own comma-separated files.
+    """Configuration of a corpus of comma-separated files.
 
     Args:
-        leads: Names of the columns, in order, or "header" if the first line of each file names them.
+        leads: Names of the columns, in order, or "header" if the first line of every file states them.
     """
 
 
 class Csv(OwnRecords):
-    """Your own records as text: a row per point in time, a column per lead, and nothing else in the files.
+    """Your own records as text files, each with one row per sample, one column per lead and nothing else.
 
     A folder such as
 
@@ -37,14 +37,17 @@ class Csv(OwnRecords):
                             sampling_rate: 500
                             leads: [I, II, III, aVR, aVL, aVF, V1, V2, V3, V4, V5, V6]
 
-    is loaded, map-style or streamed, with
+    is loaded with
 
         rows = load_corpus("csv", data_dir="my_ecgs", split="train")
-        rows = load_corpus("csv", data_dir="my_ecgs", unit="uV", sampling_rate=500, leads="header", streaming=True)
         signal = row_to_signal(rows[0])  # mV, leads in standard order
 
-    Unit, sampling rate and leads must be said, by `ecg_hf.yaml` or as arguments, which count for more: a file of
-    numbers says none of them, and a wrong guess would not be seen. "nan" stands for a missing sample.
+    or, without `ecg_hf.yaml`, with
+
+        rows = load_corpus("csv", data_dir="my_ecgs", split="train", unit="mV", sampling_rate=500, leads=LEADS)
+
+    Unit, sampling rate and leads are required, in `ecg_hf.yaml` or as arguments, which take precedence: a file of
+    numbers states none of them, and a wrong guess would go unnoticed. "nan" marks a missing sample.
     """
 
     BUILDER_CONFIG_CLASS = CsvConfig
@@ -66,13 +69,13 @@ class Csv(OwnRecords):
             record = decode(root.read(entry.path), entry.record_id, float(known.sampling_rate), known.unit, leads)
         except EcgFormatError as error:
             raise EcgFormatError(
-                f"{error}; a file with a first line of names needs leads: {HEADER}, one without needs the names"
+                f"{error}; a file whose first line holds names needs leads: {HEADER}, others a list of names"
             ) from None
         return check_amplitude(record)
 
     @classmethod
     def write_example(cls, folder: Path, num_records: int = 20) -> None:
-        """Writes tiny simulated records in microvolts, with a line of names, and what is to be known of them."""
+        """Writes tiny synthetic records in microvolts, with a line of names, a table of labels and `ecg_hf.yaml`."""
         cls.write_labels(folder, num_records, f"unit: uV\nsampling_rate: 500\nleads: {HEADER}\n")
         for number in range(num_records):
             with (folder / f"r{number:04d}.csv").open("w", encoding="ascii", newline="") as file:

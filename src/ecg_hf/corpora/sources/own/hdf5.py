@@ -1,4 +1,4 @@
-"""A user's own records in HDF5: one file each, or rows of a file of many, with a table of labels."""
+"""A corpus of a user's own records in HDF5, as one file per record or rows of larger files, with a table of labels."""
 
 import re
 from dataclasses import dataclass
@@ -30,15 +30,15 @@ AXES = (("lead", "sample"), ("sample", "lead"), ("record", "lead", "sample"), ("
 
 @dataclass
 class Hdf5Config(MeasuredConfig):
-    """What is to be known of a user's own HDF5 files.
+    """Configuration of a corpus of HDF5 files.
 
     Args:
         dataset: Path of the array in each file, such as "ecg" or "exam/tracings".
-        axes: What its axes are, in order: "lead" and "sample", and "record" before them in a file of many.
-        gain: Steps of the stored numbers per `unit`; 1, which means that they are in that unit, if nothing is said.
-        file: The file of many records, if the table does not name one for each.
-        id_dataset: Path of the array of whole numbers in a file of many that says which row is which `record_id`; if
-            there is none, the table needs a column `row`, from 0 on.
+        axes: Names of the array's axes, in order: "lead" and "sample", after "record" in a file of many records.
+        gain: Steps of the stored numbers per `unit`; None if the numbers are in that unit.
+        file: Path of the file of many records, unless the table states a file for each record.
+        id_dataset: Path of an array of whole numbers in a file of many records, the `record_id` of each row; without
+            it, the table needs a column `row`, counted from 0.
     """
 
     dataset: str | None = None
@@ -49,7 +49,7 @@ class Hdf5Config(MeasuredConfig):
 
 
 class Hdf5(OwnRecords):
-    """Your own records as arrays: one file for each, or the rows of one file or a few.
+    """Your own records as arrays, in one HDF5 file per record or as rows of one or a few files.
 
     A folder such as
 
@@ -64,14 +64,14 @@ class Hdf5(OwnRecords):
                             sampling_rate: 400
                             leads: [I, II, III, aVR, aVL, aVF, V1, V2, V3, V4, V5, V6]
 
-    is loaded, map-style or streamed, with
+    is loaded with
 
         rows = load_corpus("hdf5", data_dir="my_ecgs", split="train")
-        rows = load_corpus("hdf5", data_dir="my_ecgs", unit="uV", streaming=True)
         signal = row_to_signal(rows[0])  # mV, leads in standard order
 
-    All of this but `file`, `id_dataset` and `gain` must be said, by `ecg_hf.yaml` or as arguments, which count for
-    more: an array says none of it, and a wrong guess would not be seen. NaN stands for a missing sample.
+    The arguments `dataset`, `axes`, `unit`, `sampling_rate` and `leads` are required, in `ecg_hf.yaml` or in the call,
+    which takes precedence: an array states none of them, and a wrong guess would go unnoticed. NaN marks a missing
+    sample.
     """
 
     BUILDER_CONFIG_CLASS = Hdf5Config
@@ -89,13 +89,13 @@ class Hdf5(OwnRecords):
         """Checks unit, sampling rate, leads and axes."""
         check_measured(known)
         if not isinstance(known.axes, (list, tuple)) or tuple(known.axes) not in AXES:
-            raise EcgFormatError(f"expected axes of {[list(axes) for axes in AXES]}, got {known.axes!r}; say which")
+            raise EcgFormatError(f"expected axes of {[list(axes) for axes in AXES]}, got {known.axes!r}; write one")
         if isinstance(known.gain, bool) or not isinstance(known.gain, (int, float, type(None))):
             raise EcgFormatError(f"expected a gain in steps per {known.unit}, got {known.gain!r}; write a number")
         gain_per_millivolt(gain_of(known), known.unit)
 
     def locate(self, root: CorpusRoot, row: Row) -> str:
-        """Names the file of a record and, if it holds many, the row."""
+        """Returns the file of a record and, in a file of many records, its row, as `Entry.path` holds them."""
         known = self.known
         file, place = row.get("file") or known.file, row.get("row")
         name = f"record {row['record_id']!r} of {known.table}"
@@ -103,7 +103,7 @@ class Hdf5(OwnRecords):
             return file or row["record_id"] + self.suffix
         if not file or (not place and not known.id_dataset):
             raise EcgFormatError(
-                f"{name}: expected its file of many records and its row there, got {file!r} and {place!r}; add columns "
+                f"{name}: expected a file of many records and a row in it, got {file!r} and {place!r}; add columns "
                 f"file and row, or write file and id_dataset into {NOTE}"
             )
         if not place and root.exists(file):
@@ -129,7 +129,7 @@ class Hdf5(OwnRecords):
 
     @classmethod
     def write_example(cls, folder: Path, num_records: int = 20) -> None:
-        """Writes tiny simulated records in one file, in an order of their own, and what is to be known of them."""
+        """Writes tiny synthetic records in one file, in reverse order, with a table of labels and `ecg_hf.yaml`."""
         import h5py  # type: ignore[import-untyped, unused-ignore]
 
         note = [
@@ -150,22 +150,31 @@ class Hdf5(OwnRecords):
 
 
 def gain_of(known: Hdf5Config) -> str:
-    """Gives the steps per unit as a decimal number."""
+    """Returns the steps per unit as a decimal number."""
     return "1" if known.gain is None else str(known.gain)
 
 
 class IndexedFile:
-    """An HDF5 file whose rows are known by number."""
+    """An HDF5 file of many records, whose rows are found by the id of a record.
+
+    Args:
+        file: Open file.
+        name: Name of the file, for messages.
+    """
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         self.file = Hdf5File(file, name)
         self._rows: dict[str, dict[str, int]] = {}
 
     def row(self, dataset: str, record_id: str) -> str:
-        """Says in which row a record is, by an array of ids.
+        """Returns the row of a record, found in an array of ids.
+
+        Args:
+            dataset: Path of the array of ids.
+            record_id: Name of the record.
 
         Raises:
-            EcgFormatError: If the array is not one of whole numbers, or does not hold this one, or not just once.
+            EcgFormatError: If the array does not hold whole numbers, holds one twice, or lacks the record.
         """
         if dataset not in self._rows:
             ids = self.file.read(dataset)
@@ -180,7 +189,7 @@ class IndexedFile:
             self._rows[dataset] = rows
         if record_id not in self._rows[dataset]:
             raise EcgFormatError(
-                f"{self.file.name}: {dataset} does not hold {record_id!r}, the record_id of the table; correct either"
+                f"{self.file.name}: {dataset} does not hold {record_id!r}, the record_id in the table; correct one"
             )
         return str(self._rows[dataset][record_id])
 

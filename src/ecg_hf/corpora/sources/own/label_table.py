@@ -1,4 +1,4 @@
-"""The table of labels of a user's own records: what it says of each."""
+"""Parsers of the table of labels that lists a user's own records."""
 
 import csv
 import io
@@ -21,10 +21,17 @@ Labels = tuple[tuple[str, str, float], ...]
 
 
 def read_table(data: bytes, name: str) -> tuple[list[str], list[dict[str, str]]]:
-    """Reads the table of labels: the names of its columns and its rows, without blanks around the fields.
+    """Reads the table of labels, without blanks around the fields.
+
+    Args:
+        data: Content of the table, in UTF-8.
+        name: Name of the table, for messages.
+
+    Returns:
+        The names of the columns, and the fields of each row by column.
 
     Raises:
-        EcgFormatError: If it is no table with a column `record_id`, or a column has no name or that of another.
+        EcgFormatError: If the data are not a table with a column `record_id`, or a column has no name of its own.
     """
     try:
         header = next(csv.reader(io.StringIO(data.decode("utf-8-sig"), newline="")), [])
@@ -41,10 +48,15 @@ def read_table(data: bytes, name: str) -> tuple[list[str], list[dict[str, str]]]
 
 
 def label_columns(columns: Sequence[str], asked: Any, name: str) -> list[str]:
-    """Lists which columns are labels: those asked for, or all without another meaning.
+    """Returns the columns that are labels.
+
+    Args:
+        columns: Names of all columns of the table.
+        asked: Names of the columns that are labels; all columns without a reserved meaning if None.
+        name: Name of the table, for messages.
 
     Raises:
-        EcgFormatError: If one that is asked for is not there or has another meaning.
+        EcgFormatError: If a name in `asked` is not a column or has a reserved meaning.
     """
     free = [column for column in columns if column not in RESERVED]
     if asked is None:
@@ -56,21 +68,24 @@ def label_columns(columns: Sequence[str], asked: Any, name: str) -> list[str]:
 
 
 def flag_columns(rows: Sequence[Row], wanted: Sequence[str]) -> list[str]:
-    """Lists those of the columns that hold nothing but 0, 1 and empty fields."""
+    """Returns the columns among `wanted` that hold only 0, 1 and empty fields."""
     return [column for column in wanted if all(_value(row[column]) in (0.0, 1.0, None) for row in rows)]
 
 
 def parse_labels(row: Row, wanted: Sequence[str], flags: Sequence[str], name: str) -> Labels:
-    """Reads what a row says a record has.
+    """Reads the labels of a record.
 
     Args:
-        row: Its fields by column.
-        wanted: The columns that are labels.
-        flags: Those of them that hold nothing but 0, 1 and nothing.
-        name: Of the record, for messages.
+        row: Fields of the record's row by column.
+        wanted: Names of the columns that are labels.
+        flags: Names of the label columns that hold only 0, 1 and empty fields.
+        name: Name of the record, for messages.
+
+    Returns:
+        Label set, name and value of each label, in the sets "label" and "value".
 
     Raises:
-        EcgFormatError: If a column of labels holds no number, or contradicts `labels`.
+        EcgFormatError: If a label column holds anything but a number, or contradicts the column `labels`.
     """
     listed = [text.strip() for text in row.get("labels", "").split(";") if text.strip()]
     filled = {column: value for column in wanted if (value := _value(row[column])) is not None}
@@ -87,10 +102,17 @@ def parse_labels(row: Row, wanted: Sequence[str], flags: Sequence[str], name: st
 
 
 def parse_entry(row: Row, split: str, path: str, labels: Labels, table: str) -> Entry:
-    """Makes the entry of a row.
+    """Builds the index entry of a record.
+
+    Args:
+        row: Fields of the record's row by column.
+        split: Split of the record.
+        path: Path of the record's file, as `Entry.path` holds it.
+        labels: Labels of the record.
+        table: Name of the table, for messages.
 
     Raises:
-        EcgFormatError: If id, patient, age, sex or split have no meaning.
+        EcgFormatError: If `record_id` or `patient_id` is empty, or age, sex or split has an invalid value.
     """
     name = f"record {row['record_id']!r} of {table}"
     age, sex = row.get("age", ""), row.get("sex", "").lower()
@@ -120,5 +142,5 @@ def parse_entry(row: Row, split: str, path: str, labels: Labels, table: str) -> 
 
 
 def _value(text: str) -> float | None:
-    """The number that a field holds, as a row keeps it; None if it is empty, NaN if it holds anything else."""
+    """Returns the number in a field, rounded to float32; None if the field is empty, NaN if it holds anything else."""
     return None if not text else float(np.float32(text if _NUMBER.fullmatch(text) else "nan"))

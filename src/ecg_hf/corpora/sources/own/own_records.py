@@ -1,4 +1,4 @@
-"""A user's own records: a table of labels, and a note beside it of what their files do not say."""
+"""The base class of corpora of a user's own records: a table of labels, and a note with facts about the files."""
 
 import logging
 from collections import Counter
@@ -33,18 +33,18 @@ MAX_NOTE = 1 << 16  # bytes
 NUM_FOLDS = 10
 
 AMPLITUDES = (0.005, 50.0)  # mV
-BETWEEN = "|"  # the parts of a path in an entry
+BETWEEN = "|"  # separator of the parts of `Entry.path`
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class OwnConfig(CorpusConfig):
-    """What is to be known of a user's own records; a field that is None is looked up in `ecg_hf.yaml`.
+    """Configuration of a corpus of a user's own records; a field that is None is looked up in `ecg_hf.yaml`.
 
     Args:
-        table: The table of labels, in the folder of the corpus.
-        label_columns: Which of its columns are labels; all that have no other meaning, if nothing is said of it.
+        table: Name of the table of labels in the folder of the corpus.
+        label_columns: Names of the columns that are labels; all columns without a reserved meaning if None.
     """
 
     table: str = "labels.csv"
@@ -53,12 +53,12 @@ class OwnConfig(CorpusConfig):
 
 @dataclass
 class MeasuredConfig(OwnConfig):
-    """What is to be known, in addition, of files that do not say how they were measured.
+    """Configuration of a corpus whose files do not state unit, sampling rate and leads.
 
     Args:
-        unit: Of the numbers: "mV", "uV", "nV" or "V".
-        sampling_rate: In Hz.
-        leads: Their names, in stored order.
+        unit: Unit of the samples: "mV", "uV", "nV" or "V".
+        sampling_rate: Sampling rate in Hz.
+        leads: Names of the leads, in stored order.
     """
 
     unit: str | None = None
@@ -67,19 +67,20 @@ class MeasuredConfig(OwnConfig):
 
 
 class OwnRecords(EcgCorpus):
-    """Records that a table lists, one row each.
+    """Base class of corpora of a user's own records, which a table lists, one record per row.
 
-    Of its columns these have a meaning, and only the first must be there: `record_id`, its name; `patient_id`; `split`,
+    The table has these columns, of which only the first is required: `record_id`, the name; `patient_id`; `split`,
     "train", "validation" or "test"; `age` in years; `sex`, "female", "male" or empty; `device`; `report`; `labels`,
-    names with ";" between them; `file`, where it is, if not under its own name; `row`, its place in a file of many. Any
-    other column is a label that its name names, and holds numbers, unless `label_columns` says which are.
+    names separated by ";"; `file`, the path, if it does not follow from the name; `row`, the row in a file of many
+    records. Every other column is the label of its name and holds numbers, unless `label_columns` lists the labels.
 
-    Without `split`, records are dealt to ten folds, eight for training, one for validation, one for the test, all of a
-    patient to one fold. Without `patient_id` a patient may come to two splits: that is logged, and `patient_level` is
-    false.
+    Without a column `split`, records are assigned to ten stratified folds, eight for train, one for validation, one for
+    test, and all records of a patient to the same fold. Without a column `patient_id`, a patient's records may be in
+    several splits, which is logged, and `patient_level` is false.
 
-    Label sets, known once the table is read: "label", what a record has, by `labels` and by columns of 0 and 1;
-    "value", each number of a column, 0 too, for tasks in which an empty field is unknown or targets are numbers.
+    The label sets are known once the table is read: "label" holds the names in `labels` and those of columns with a 1,
+    if all fields of the column are 0, 1 or empty; "value" holds every number of the label columns, 0 included, for
+    tasks in which an empty field means unknown or targets are numbers.
     """
 
     BUILDER_CONFIG_CLASS = OwnConfig
@@ -100,11 +101,11 @@ class OwnRecords(EcgCorpus):
         super().__init__(*args, **kwargs)
 
     def read_index(self, root: CorpusRoot) -> list[Entry]:
-        """Lists the records of the table, in its order.
+        """Lists the records in the order of the table.
 
         Raises:
-            EcgFormatError: If the note or the table cannot be read or lacks something, or a field has no meaning.
-            EcgIntegrityError: If two records are one file, or the note changed while the corpus was in use.
+            EcgFormatError: If the note or the table cannot be read or is incomplete, or a field has an invalid value.
+            EcgIntegrityError: If two records have the same file, or the note changed while the corpus was in use.
         """
         known = self._read_note(root)
         if self._known is not None and known != self._known:
@@ -113,44 +114,44 @@ class OwnRecords(EcgCorpus):
         columns, rows = read_table(root.read(known.table), known.table)
         wanted = label_columns(columns, known.label_columns, known.table)
         flags = flag_columns(rows, wanted)
-        logger.info("labels of %s: %s as flags, of all of the columns %s", root, flags, wanted)
+        logger.info("labels of %s: columns %s, of which %s hold only 0 and 1", root, wanted, flags)
         labels = [parse_labels(row, wanted, flags, f"record {row['record_id']!r} of {known.table}") for row in rows]
-        names = [[name for kind, name, _ in said if kind == "label"] for said in labels]
-        self.patient_level = "patient_id" in columns  # type: ignore[misc]  # as this one table has it
-        listed = tuple(sorted({*flags, *(name for said in names for name in said)}))
+        names = [[name for kind, name, _ in found if kind == "label"] for found in labels]
+        self.patient_level = "patient_id" in columns  # type: ignore[misc]  # depends on the table
+        listed = tuple(sorted({*flags, *(name for found in names for name in found)}))
         self.label_sets = {"label": listed, "value": tuple(wanted)}  # type: ignore[misc]
         splits = self._splits(rows, names)
         paths = [self.locate(root, row) for row in rows]
         self._check_files(root, paths)
         parts = zip(rows, splits, paths, labels, strict=True)
-        return [parse_entry(row, split, path, said, known.table) for row, split, path, said in parts]
+        return [parse_entry(row, split, path, found, known.table) for row, split, path, found in parts]
 
     @property
     def known(self) -> Any:
-        """What arguments and note together say of the records: the config without its gaps."""
+        """The config, with the fields that are None filled in from the note."""
         if self._known is None:
             self._entries()
         return self._known
 
     @property
     def options(self) -> dict[str, Any]:
-        """What arguments and note together say, besides the place."""
+        """Fields of the config, filled in from the note."""
         return super().options | {name: getattr(self.known, name) for name in super().options}
 
     def locate(self, root: CorpusRoot, row: Row) -> str:
-        """Says where the record of a row of the table is, in the sense of `Entry.path`."""
+        """Returns the place of a row's record, as `Entry.path` holds it."""
         return row.get("file") or row["record_id"] + self.suffix
 
     def record_files(self, entry: Entry) -> tuple[str, ...]:
-        """Names the file of a record."""
+        """Returns the path of a record's file, relative to the root."""
         return (entry.path.partition(BETWEEN)[0],)
 
     def check_known(self, known: Any) -> None:
-        """Checks what is said of all records; a subclass that wants to know more checks that too."""
+        """Checks the config after it is filled in from the note; a subclass overrides this to check its own fields."""
 
     @classmethod
     def write_labels(cls, folder: Path, num_records: int, note: str = "") -> None:
-        """Writes the table of a tiny example, with patients and findings of both kinds, and its note."""
+        """Writes the table of a tiny example, with labels of both kinds, and its note."""
         columns = ("record_id", "patient_id", "age", "sex", "labels", "AF", "heart_rate")
         rows = [
             {
@@ -171,13 +172,13 @@ class OwnRecords(EcgCorpus):
     def _open(self) -> CorpusRoot:
         if self.config.data_dir is None:
             raise EcgAccessError(
-                f"expected a place of your own records, got none; pass data_dir=, the folder that holds "
+                f"expected the place of your own records, got none; pass data_dir=, the folder that holds "
                 f"{self.config.table} and the records"
             )
         return open_root(self.config.data_dir, self.config.table)
 
     def _read_note(self, root: CorpusRoot) -> Any:
-        """The config with what the note says wherever the arguments do not."""
+        """Returns the config, with the fields that are None filled in from the note, after checking it."""
         config: Any = self.config
         allowed = {field.name for field in fields(config) if field.default is None}
         allowed -= {field.name for field in fields(CorpusConfig)}
@@ -185,15 +186,15 @@ class OwnRecords(EcgCorpus):
         known = replace(config, **{name: value for name, value in note.items() if getattr(config, name) is None})
         if lacking := [name for name in self.required if getattr(known, name) is None]:
             raise EcgFormatError(
-                f"{root} does not say {', '.join(lacking)} of its records, which is never guessed; state it as a line "
-                f"'{lacking[0]}: ...' of {NOTE} beside {known.table}, or pass {lacking[0]}="
+                f"{root} does not state {', '.join(lacking)} of its records, which is never guessed; write a line "
+                f"'{lacking[0]}: ...' into {NOTE} beside {known.table}, or pass {lacking[0]}="
             )
         self.check_known(known)
         return known
 
     def _splits(self, rows: Sequence[Row], names: Sequence[Sequence[str]]) -> list[str]:
         if rows and "patient_id" not in rows[0]:
-            logger.warning("the table has no patient_id: records of one patient may come to train and test")
+            logger.warning("the table has no patient_id: records of one patient may be in both train and test")
         if not rows or "split" in rows[0]:
             return [row["split"] for row in rows]
         groups = [row.get("patient_id") or row["record_id"] for row in rows]
@@ -201,7 +202,7 @@ class OwnRecords(EcgCorpus):
 
     def _check_files(self, root: CorpusRoot, paths: Sequence[str]) -> None:
         if twice := [path for path, count in Counter(paths).items() if count > 1]:
-            raise EcgIntegrityError(f"{twice[:5]} are each the file of two records; correct the table of {root}")
+            raise EcgIntegrityError(f"{twice[:5]} are each the file of several records; correct the table of {root}")
         if not root.stamps_are_cheap:
             return
         first = {path.partition(BETWEEN)[0] for path in paths}
@@ -212,18 +213,21 @@ class OwnRecords(EcgCorpus):
 
     def _survey(self, entries: Sequence[Entry]) -> None:
         super()._survey(entries)
-        self._stamps += repr(self._known)  # rows depend on the note, which is no file of a record
+        self._stamps += repr(self._known)  # rows depend on the note, which is not a file of a record
 
 
 def parse_note(data: bytes, allowed: set[str]) -> dict[str, Any]:
-    """Reads what `ecg_hf.yaml` says.
+    """Reads the note `ecg_hf.yaml`.
 
     Args:
-        data: The file: YAML or JSON, one level deep.
-        allowed: What it may say.
+        data: Content of the note: a mapping in YAML or JSON.
+        allowed: Names of the fields that the note may state.
+
+    Returns:
+        The values of the fields by name.
 
     Raises:
-        EcgFormatError: If it is no such file or says anything else.
+        EcgFormatError: If the data are not a mapping, or state a field that is not in `allowed`.
     """
     try:
         note = yaml.safe_load(data[:MAX_NOTE].decode("utf-8-sig"))
@@ -239,7 +243,7 @@ def check_measured(known: MeasuredConfig) -> None:
     """Checks unit, sampling rate and leads.
 
     Raises:
-        EcgFormatError: If one is not of its kind.
+        EcgFormatError: If the sampling rate is not a number or the leads are not a list of names.
         EcgUnitsError: If the unit is not a voltage.
         EcgLeadError: If a lead is unknown or repeated.
     """
@@ -247,18 +251,19 @@ def check_measured(known: MeasuredConfig) -> None:
     if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < 1e6:
         raise EcgFormatError(f"expected a sampling_rate in Hz, got {rate!r}; write a number such as 500")
     if not isinstance(leads, (list, tuple)) or not leads or not all(isinstance(lead, str) for lead in leads):
-        raise EcgFormatError(f"expected leads as a list of names, got {leads!r}; write such as [I, II, V1]")
+        raise EcgFormatError(f"expected leads as a list of names, got {leads!r}; write a list such as [I, II, V1]")
     lead_names(leads)
     gain_per_millivolt("1", str(known.unit))
 
 
 def check_amplitude(record: Record) -> Record:
-    """Gives a record back if it is as large as an ECG can be, around the median of each lead; electrodes have offsets.
+    """Returns a record unchanged after checking that its amplitude is possible for an ECG in mV.
 
-    A wrong unit makes it a thousand times too large or too small, which no score of a model would show.
+    A wrong unit makes the amplitude a thousand times too large or too small, which no score of a model would show. The
+    amplitude is measured around the median of each lead, because electrodes have offsets.
 
     Raises:
-        EcgUnitsError: If it is not.
+        EcgUnitsError: If the amplitude is not between 0.005 and 50 mV.
     """
     signal = record.signal
     signal = signal[np.isfinite(signal).any(axis=1)]
@@ -267,6 +272,6 @@ def check_amplitude(record: Record) -> Record:
     if not AMPLITUDES[0] <= size <= AMPLITUDES[1]:
         raise EcgUnitsError(
             f"expected an ECG of {AMPLITUDES[0]} to {AMPLITUDES[1]} mV, got {size:.3g} mV in 99 % of samples; "
-            "correct the unit or the gain that is stated, or take the record out of the table"
+            "correct the unit or the gain that is stated, or remove the record from the table"
         )
     return record

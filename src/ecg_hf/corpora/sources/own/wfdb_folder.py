@@ -1,4 +1,4 @@
-"""A folder of a user's own WFDB records with a table of labels."""
+"""A corpus of a user's own WFDB records with a table of labels."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -14,7 +14,7 @@ from ecg_hf.signals.record import Record
 
 
 class WfdbFolder(OwnRecords):
-    """Your own WFDB records; units, leads and rates are those of their headers, and may differ from one to the next.
+    """Your own WFDB records, whose headers state units, leads and sampling rates, which may differ between records.
 
     A folder such as
 
@@ -23,14 +23,14 @@ class WfdbFolder(OwnRecords):
         visit1/r0001.hea
         visit1/r0001.dat
 
-    is loaded, map-style or streamed, with
+    is loaded with either of
 
         rows = load_corpus("wfdb_folder", data_dir="my_ecgs", split="train")
-        rows = datasets.load_dataset("ecg_hf/wfdb_folder", data_dir="my_ecgs", split="train", streaming=True)
+        rows = datasets.load_dataset("ecg_hf/wfdb_folder", data_dir="my_ecgs", split="train")
         signal = row_to_signal(rows[0])  # mV, leads in standard order
 
-    `record_id`, or `file` where it is given, is the path of the header without ".hea". `OwnRecords` says what else the
-    table may hold, and how records without a column `split` are dealt out.
+    `record_id`, or `file` if there is such a column, is the path of the header without ".hea". See `OwnRecords` for the
+    other columns of the table and for the splits of records without a column `split`.
     """
 
     BUILDER_CONFIGS: ClassVar[list[OwnConfig]] = [OwnConfig(name="default")]
@@ -39,7 +39,7 @@ class WfdbFolder(OwnRecords):
     suffix = ".hea"
 
     def locate(self, root: CorpusRoot, row: Row) -> str:
-        """Names the header and, if it is there, the signal files of a record."""
+        """Returns the paths of the header and, if it exists, of the signal files, as `Entry.path` holds them."""
         header_file = (row.get("file") or row["record_id"]).removesuffix(self.suffix) + self.suffix
         if BETWEEN in header_file:
             raise EcgFormatError(f"expected a path without {BETWEEN!r}, got {header_file!r}; rename the file")
@@ -50,7 +50,7 @@ class WfdbFolder(OwnRecords):
         return BETWEEN.join([header_file, *(f"{folder}/{file}".lstrip("/") for file in header.file_names)])
 
     def record_files(self, entry: Entry) -> tuple[str, ...]:
-        """Names the header and the signal files of a record."""
+        """Lists the paths of a record's header and signal files, relative to the root."""
         return tuple(entry.path.split(BETWEEN))
 
     def read_record(self, root: CorpusRoot, entry: Entry) -> Record:
@@ -61,7 +61,7 @@ class WfdbFolder(OwnRecords):
 
     @classmethod
     def write_example(cls, folder: Path, num_records: int = 20) -> None:
-        """Writes tiny simulated records with a table of labels."""
+        """Writes tiny synthetic records with a table of labels."""
         cls.write_labels(folder, num_records)
         for number in range(num_records):
             write_wfdb(folder / f"r{number:04d}", example_samples(number), 500)

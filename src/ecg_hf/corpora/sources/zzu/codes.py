@@ -1,4 +1,4 @@
-"""What the codes of ZZU pECG mean: findings in the AHA's and a Chinese coding, diagnoses, and the quality of leads."""
+"""The codes of ZZU pECG and their parsers: findings in the AHA and a Chinese coding, diagnoses, quality of leads."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from ecg_hf.signals.record import standard_lead
 CODE_COLUMNS = ("Description", "AHA(Category&Code)", "CHN(Category&Code)")
 DISEASE_COLUMNS = ("Disease Type", "Disease Category", "ICD-10 Code", "ICD-10 Description")
 
-# AHA code, CHN code and description ("interva" is theirs): ECGCode.csv, which is compared with this.
+# The expected content of ECGCode.csv: AHA code, CHN code and description ("interva" is spelled so there).
 _TABLE = """
 A1 A1 Normal ECG|A2 A2 Otherwise normal ECG|C21 C13 Sinus tachycardia|C22 C14 Sinus bradycardia
 C23 C15 Sinus arrhythmia|C25 C17 Sinoatrial block, type II|C26 C18 Sinus pause or arrest
@@ -49,7 +49,7 @@ Suggests208 - Hyperkalemia|Suggests210 - Hypocalcemia|Suggests211 - Hypokalemia 
 Suggests213 - Ostium primum ASD|Consider220 - Acute ischemia|Consider221 - AV nodal reentry|Consider226 - Ischemia
 Consider229 - Pulmonary disease|Consider230 - Dextrocardia
 """
-# Type, then category and ICD-10 code of each studied disease: DiseaseCode.csv, which is compared with this.
+# The expected content of DiseaseCode.csv: type, then category and ICD-10 code of each studied disease.
 _DISEASES = """
 Myocarditis: Fulminant myocarditis=(F) I40.0; Viral myocarditis=(V) I40.0; Acute myocarditis=I40.9; Myocarditis=I51.4
 Cardiomyopathy: Dilated cardiomyopathy=I42.0; Hypertrophic cardiomyopathy=I42.2; Cardiomyopathy=I42.9; \
@@ -68,7 +68,7 @@ DISEASES = {
     for kind, _, rest in (line.partition(": ") for line in _DISEASES.strip().split("\n"))
     for category, _, code in (item.partition("=") for item in rest.split("; "))
 }
-NO_CODE = "See attribute dictionary file"  # stands in DiseaseCode.csv for all other diseases
+NO_CODE = "See attribute dictionary file"  # the code of all other diseases in DiseaseCode.csv
 
 _CODE = re.compile(r"(?:[A-Z]|Modifier|Suggests|Consider)(?:[0-9]+|\([0-9+]+\))")
 _PLUS = re.compile(r"\s*\+\s*(?![^(]*\))")  # not within the parentheses of a composite code
@@ -77,10 +77,18 @@ _QUALITY = re.compile(r"'([^']+)':(Null|-?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)
 
 @lru_cache(maxsize=1 << 12)
 def parse_labels(aha: str, chn: str, icd10: str) -> tuple[tuple[str, str, float], ...]:
-    """Reads the findings in both codings and the diagnoses: label set, name and 1.
+    """Parses the findings in both codings and the diagnoses of a record into labels.
 
-    Where the AHA has no code for a finding, its description stands among the codes. The Chinese codes say the same in
-    the same order, but not all are listed in `ECGCode.csv`, so they are kept as written.
+    A finding without an AHA code is written as its description among the codes. The Chinese codes list the same
+    findings in the same order, but `ECGCode.csv` does not list all of them, so they are kept as written.
+
+    Args:
+        aha: List of findings in the AHA coding.
+        chn: List of findings in the Chinese coding.
+        icd10: List of diagnoses as ICD-10 codes.
+
+    Returns:
+        Label set, name and value of each label; every value is 1.
 
     Raises:
         EcgFormatError: If there is an AHA code that `ECGCode.csv` does not list.
@@ -99,17 +107,17 @@ def parse_labels(aha: str, chn: str, icd10: str) -> tuple[tuple[str, str, float]
 
 
 def split_list(text: str) -> list[str]:
-    """Splits a list such as "'C21';'Osborn wave'"; "Null" stands for nothing."""
+    """Splits a list such as "'C21';'Osborn wave'" into its items, without "Null", which stands for nothing."""
     items = (" ".join(item.strip().strip("'").split()) for item in text.split(";"))
     return [item for item in items if item and item != "Null"]
 
 
 def parse_quality(text: str) -> list[tuple[str, float]]:
-    """Reads an index of each lead, such as "'I':0.288;'V2':Null"; a lead that is not there has none.
+    """Parses the quality index of each lead, such as "'I':0.288;'V2':Null"; leads without a value are left out.
 
     Raises:
-        EcgFormatError: If it is written otherwise.
-        EcgLeadError: If it names an unknown lead.
+        EcgFormatError: If the text has another form, or names a lead twice.
+        EcgLeadError: If the text names an unknown lead.
     """
     items = [_QUALITY.fullmatch(item) for item in "".join(text.split()).split(";") if item not in ("", "Null")]
     found = [(standard_lead(match[1]), match[2]) for match in items if match]
@@ -117,15 +125,15 @@ def parse_quality(text: str) -> list[tuple[str, float]]:
         raise EcgFormatError(
             f"expected each lead's index once, such as 'I':0.288, got {text[:80]!r}; download it again"
         )
-    return [(lead, float(np.float32(value))) for lead, value in found if value != "Null"]  # as a row keeps it
+    return [(lead, float(np.float32(value))) for lead, value in found if value != "Null"]  # float32, as in a row
 
 
 def check_codes(data: bytes) -> None:
-    """Compares `ECGCode.csv` with the table in this file.
+    """Checks that the content of `ECGCode.csv` agrees with `CODES`.
 
     Raises:
-        EcgFormatError: If it is no such table.
-        EcgIntegrityError: If it disagrees about a code.
+        EcgFormatError: If the content is not a table with the columns of that file.
+        EcgIntegrityError: If the two disagree about a code.
     """
     fields = ([row[key].strip() for key in CODE_COLUMNS] for row in parse_table(data, "ECGCode.csv", CODE_COLUMNS))
     found = {(aha.replace(" ", ""), chn.replace(" ", ""), description) for description, aha, chn in fields}
@@ -135,28 +143,28 @@ def check_codes(data: bytes) -> None:
 
 
 def check_diseases(data: bytes) -> None:
-    """Compares `DiseaseCode.csv` with the table in this file.
+    """Checks that the content of `DiseaseCode.csv` agrees with `DISEASES`.
 
     Raises:
-        EcgFormatError: If it is no such table.
-        EcgIntegrityError: If it disagrees about a disease.
+        EcgFormatError: If the content is not a table with the columns of that file.
+        EcgIntegrityError: If the two disagree about a disease.
     """
     rows = parse_table(data, "DiseaseCode.csv", DISEASE_COLUMNS)
-    # some fields have a line break or a blank too many
+    # some fields have a superfluous line break or blank
     fields = ([re.sub(r" (?=\))", "", " ".join(row[key].split())) for key in DISEASE_COLUMNS] for row in rows)
     found = {(code, kind, category) for kind, category, code, _ in fields if code != NO_CODE}
     _compare("DiseaseCode.csv", found, {(code, *about) for code, about in DISEASES.items()})
 
 
 def example_codes() -> Iterator[dict[str, str]]:
-    """Yields the rows of `ECGCode.csv`, with the blanks in its composite codes."""
+    """Yields the rows of `ECGCode.csv`, with the blanks that the official file has in composite codes."""
     for aha, chn, description in CODES:
         codes = ("N/A" if code == "-" else code.replace("+", " + ") for code in (aha, chn))
         yield dict(zip(CODE_COLUMNS, (description, *codes), strict=True))
 
 
 def example_diseases() -> Iterator[dict[str, str]]:
-    """Yields the rows of `DiseaseCode.csv`, with its line break and its filler."""
+    """Yields the rows of `DiseaseCode.csv`, with the official line breaks and row of all other diseases."""
     for code, (kind, category) in DISEASES.items():
         kind = kind.replace("Congenital ", "Congenital \n")
         yield dict(zip(DISEASE_COLUMNS, (kind, category, code, "as in ICD-10; 2019"), strict=True))

@@ -1,4 +1,4 @@
-"""ZZU pECG: 14,190 ECGs with 12 or 9 leads of 11,643 children, with AHA statements and discharge diagnoses."""
+"""The corpus ZZU pECG: 14,190 ECGs of 11,643 children, with AHA statements and diagnoses at discharge."""
 
 import logging
 import re
@@ -35,15 +35,15 @@ from ecg_hf.signals.record import LEADS, Record
 
 NUM_RECORDS = 14_190
 NUM_FOLDS = 10
-SAMPLING_RATE = 500
+SAMPLING_RATE = 500  # Hz
 FOLDER = "Child_ecg"
 ARCHIVES = ("Child_ecg.zip", "Child_ecg.z01")
-DAYS = 365.25  # a year; times this, an age is a whole number of days again
-AGES = (365, 5 * 365, 12 * 365, 18 * 365)  # days; the bounds of the bins by which folds are stratified
+DAYS = 365.25  # per year; an age in years times this is a whole number of days again
+AGES = (365, 5 * 365, 12 * 365, 18 * 365)  # days; bounds of the age bins by which folds are stratified
 SEXES = {"Male": "male", "Female": "female", "": None, "Null": None}
 LAYOUTS = {"12": LEADS, "9": tuple(lead for lead in LEADS if lead not in ("V2", "V4", "V6"))}
 QUALITIES = ("pSQI", "basSQI", "bSQI")
-EXAMPLES = (  # findings in both codings, as they are paired in the corpus
+EXAMPLES = (  # the same findings in both codings, as in the corpus
     ("'A1'", "'A1'"),
     ("'C21';'Left ventricular high voltage';'J125'", "'C13';'J106';'J(111+112+113)'"),
     ("'F60+Modifier310';'F60+Modifier342';'I106'", "'F55+Frequent';'F64';'I87'"),
@@ -60,17 +60,21 @@ logger = logging.getLogger(__name__)
 
 
 class ZZUPECG(EcgCorpus):
-    """ZZU pECG, in ten folds dealt out by patient as in study A: by studied disease, sex and age.
+    """The corpus ZZU pECG, published on figshare: ECGs of 5 to 120 s at 500 Hz of children up to 14 years in hospital.
 
-    Label sets: "statement", the AHA statements with a code of their own and no modifier, which study A asks for;
-    "finding", all of them, with or without modifier and code; "finding_with_modifiers"; "chn_code", the same in the
-    Chinese coding, as written. They are read off the ECG. "icd10", all diagnoses at discharge, and those that the
-    authors studied, "disease" and "disease_type", are of the patient, and the ECG need not show them. "pSQI", "basSQI"
-    and "bSQI" are the authors' indices of the quality of each lead. The date is left out.
+    A record has twelve leads, or nine, without V2, V4 and V6, in 1,856 records. Of the records with nine leads, half
+    are of children with a studied disease; of the others, a quarter are. Patients are assigned to ten folds, stratified
+    as in study A by studied disease, sex and age: eight for training, one for validation, one for testing. The date of
+    a record is left out.
 
-    The sets "finding_with_modifiers", "chn_code" and "icd10" are known once the table is read. 1,856 records
-    have nine leads, without V2, V4 and V6; half of these are of children with a studied
-    disease, of the others a quarter.
+    Label sets read off the ECG: "statement", the AHA statements that have a code of their own and no modifier, as used
+    by study A; "finding", all findings, with or without modifier and code; "finding_with_modifiers", the findings with
+    their modifiers; "chn_code", the same findings in the Chinese coding, as written.
+
+    Label sets of the patient, whose diseases the ECG need not show: "icd10", all diagnoses at discharge; "disease" and
+    "disease_type", the diseases that the authors studied. The values of "pSQI", "basSQI" and "bSQI" are the authors'
+    indices of the quality of each lead. The names in "finding_with_modifiers", "chn_code" and "icd10" are known once
+    the table is read.
     """
 
     BUILDER_CONFIGS: ClassVar[list[CorpusConfig]] = [CorpusConfig(name="default")]
@@ -99,11 +103,11 @@ class ZZUPECG(EcgCorpus):
     num_patients: ClassVar[int | None] = 11_643
 
     def read_index(self, root: CorpusRoot) -> list[Entry]:
-        """Lists the records of `AttributesDictionary.csv` and checks the tables of codes against what is known of them.
+        """Lists the records of `AttributesDictionary.csv` and checks that the tables of codes are as expected.
 
         Raises:
             EcgAccessError: If the records are still in their archive.
-            EcgFormatError: If a table cannot be read or a field of it has no meaning.
+            EcgFormatError: If a table cannot be read or one of its fields is invalid.
             EcgIntegrityError: If a table is not the official one.
         """
         check_codes(root.read("ECGCode.csv"))
@@ -126,15 +130,15 @@ class ZZUPECG(EcgCorpus):
         return entries
 
     def record_files(self, entry: Entry) -> tuple[str, ...]:
-        """Names the header and the signal file of a record; its path has leads and samples after colons."""
+        """Returns the paths of header and signal file; in `entry.path`, the numbers of leads and samples follow."""
         path = entry.path.partition(":")[0]
         return f"{path}.hea", f"{path}.dat"
 
     def read_record(self, root: CorpusRoot, entry: Entry) -> Record:
-        """Reads and decodes one record, which must have the leads and as many samples as the table says.
+        """Reads and decodes one record, which must have the numbers of leads and samples in the table.
 
         Raises:
-            EcgLeadError: If it has other leads.
+            EcgLeadError: If the record has other leads.
         """
         _, num_leads, num_samples = entry.path.split(":")
         paths = self.record_files(entry)
@@ -146,7 +150,7 @@ class ZZUPECG(EcgCorpus):
 
     @classmethod
     def write_example(cls, folder: Path, num_records: int = 20) -> None:
-        """Writes a tiny simulated corpus in the official layout, with 9 and 12 leads and gains of all kinds."""
+        """Writes a tiny synthetic corpus in the official layout, with 9 or 12 leads and a gain for each lead."""
         rows = [_example_row(number) for number in range(num_records)]
         write_table(folder / "ECGCode.csv", CODE_COLUMNS, example_codes())
         write_table(folder / "DiseaseCode.csv", DISEASE_COLUMNS, example_diseases())
@@ -159,20 +163,21 @@ class ZZUPECG(EcgCorpus):
             write_record(folder / FOLDER / row["Filename"], samples, leads)
 
     def _learn_labels(self, entries: Sequence[Entry]) -> None:
-        said = {label[:2] for entry in entries for label in entry.labels}
-        unknown = sorted(name for kind, name in said if kind == "finding" and name not in FINDINGS)
+        pairs = {label[:2] for entry in entries for label in entry.labels}
+        unknown = sorted(name for kind, name in pairs if kind == "finding" and name not in FINDINGS)
         if unknown:
             logger.warning("%s has findings that ECGCode.csv does not list: %s", self.marker, unknown)
-        found = {kind: tuple(sorted(name for other, name in said if other == kind)) for kind in OPEN_SETS}
+        found = {kind: tuple(sorted(name for other, name in pairs if other == kind)) for kind in OPEN_SETS}
         known = type(self).label_sets
         self.label_sets = known | found | {"finding": (*FINDINGS, *unknown)}  # type: ignore[misc]  # as in this table
 
 
 def parse_entry(row: Mapping[str, str], split: str) -> Entry:
-    """Reads a row of `AttributesDictionary.csv`.
+    """Converts a row of `AttributesDictionary.csv` to an entry of the given split.
 
     Raises:
-        EcgFormatError: If a field has no meaning.
+        EcgFormatError: If a field is invalid.
+        EcgLeadError: If a quality index names an unknown lead.
     """
     patient, name = row["Patient_ID"], row["ECG_ID"]
     wanted = {"Patient_ID": r"P[0-9]{5}", "ECG_ID": rf"{re.escape(patient)}_E[0-9]{{2,3}}", "Age": r"[0-9]{1,4}d"}
@@ -181,8 +186,8 @@ def parse_entry(row: Mapping[str, str], split: str) -> Entry:
     sex = row["Gender"].strip().strip("'")
     if odd or sex not in SEXES:
         raise EcgFormatError(
-            f"record {name!r} of AttributesDictionary.csv: expected such as P00/P00001/P00001_E01, 572d, 'Male', 5000 "
-            f"and 12, got {odd or sex}; download it again"
+            f"record {name!r} of AttributesDictionary.csv: expected fields such as P00/P00001/P00001_E01, 572d, "
+            f"'Male', 5000 and 12, got {odd or sex}; download it again"
         )
     try:
         labels = parse_labels(*(row[key] for key in ("AHA_code", "CHN_code", "ICD-10 code")))
@@ -194,7 +199,7 @@ def parse_entry(row: Mapping[str, str], split: str) -> Entry:
         split=split,
         patient_id=patient,
         path=f"{FOLDER}/{row['Filename']}:{row['Lead']}:{row['Sampling_point']}",
-        age=float(np.float32(int(row["Age"][:-1]) / DAYS)),  # as a row keeps it
+        age=float(np.float32(int(row["Age"][:-1]) / DAYS)),  # float32, as in a row
         sex=SEXES[sex],
         device="MedEx MECG-300",
         labels=(*labels, *quality),
@@ -205,9 +210,9 @@ def write_record(path: Path, samples: NDArray[np.int16], leads: Sequence[str]) -
     """Writes a record as the authors do: a header and a file of format 16, each lead with the gain that fills 16 bits.
 
     Args:
-        path: Folder and name of the record, without a suffix.
-        samples: In uV, shape (L, T).
-        leads: Their names.
+        path: Path of the record, without suffix.
+        samples: Samples in uV, shape (L, T).
+        leads: Names of the leads.
 
     Source:
         WFDB header(5) and signal(5), "Format 16".
@@ -226,7 +231,7 @@ def write_record(path: Path, samples: NDArray[np.int16], leads: Sequence[str]) -
 
 
 def strata(row: Mapping[str, str]) -> Sequence[str]:
-    """Lists by what a record is dealt to a fold: its studied diseases, sex and age."""
+    """Lists the labels by which folds are stratified: studied diseases, sex and age bin."""
     diseases = [name for kind, name, _ in parse_labels("", "", row["ICD-10 code"]) if kind == "disease"]
     days = int(row["Age"][:-1]) if re.fullmatch(r"[0-9]{1,4}d", row["Age"]) else 0
     return [*diseases, f"sex {row['Gender']}", f"age {sum(days >= bound for bound in AGES)}"]
@@ -237,7 +242,7 @@ def _place(patient: str, name: str) -> str:
 
 
 def _example_row(number: int) -> dict[str, Any]:
-    patient = f"P{number // 3 * 37 + 1:05d}"  # three records each
+    patient = f"P{number // 3 * 37 + 1:05d}"  # three records per patient
     name = f"{patient}_E{number % 3 + 1:02d}"
     aha, chn = EXAMPLES[number % len(EXAMPLES)]
     num_leads = 9 if number % 4 == 1 else 12

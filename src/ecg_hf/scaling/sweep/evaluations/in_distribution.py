@@ -1,4 +1,4 @@
-"""The loss of a run on patients of its own corpora that it has not seen."""
+"""The evaluation in distribution, which computes the loss of a run on unseen patients of its own corpora."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,35 +17,39 @@ from ecg_hf.data.split import Split, require_disjoint
 from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.evaluation.bootstrap import Values, cluster_by_patient
 from ecg_hf.evaluation.examples import number_tiles
-from ecg_hf.evaluation.finetune import by_record
-from ecg_hf.evaluation.frozen_features import find_device
+from ecg_hf.evaluation.probes.frozen_features import find_device
+from ecg_hf.evaluation.probes.logistic import log_losses
+from ecg_hf.evaluation.trainer import by_record
 from ecg_hf.models.pairs import Pair
 from ecg_hf.output.files import read_json
 from ecg_hf.registry import TASKS, load
 from ecg_hf.scaling.sweep.evaluations.question import Evaluation
-from ecg_hf.scaling.sweep.evaluations.scores import Answers, clustered_error, log_losses
+from ecg_hf.scaling.sweep.evaluations.scores import Answers, clustered_error
 from ecg_hf.tasks.base import Task
 from ecg_hf.training.arguments import PretrainingArguments
 from ecg_hf.training.batch_norms import NUM_BATCHES, regather
 from ecg_hf.training.pretrain import make_crops, make_extractor, open_corpora
 
-NUM_TILES = 64  # of a batch at least; it ends with its last patient
-# Metrics of the run table by objective; of the other objectives it is their "loss".
+NUM_TILES = 64  # number of tiles after which a batch ends, as soon as its last patient is complete
+# Metric of the run table by objective; every other self-supervised objective has the metric "loss".
 METRICS = {"masked": "mse"}
 
 
 def evaluate_in_distribution(folder: Path, evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Gives an objective's own loss or, of a supervised run, nll, ne and auroc of its own readout.
+    """Computes the loss of a self-supervised objective, or nll, ne and auroc of a supervised run's own head.
 
-    Self-supervised objectives draw in evaluation what they hide from a generator that starts afresh with every batch;
-    batches hold the same crops for every run of one input contract, so that losses differ by the models alone.
+    Losses of runs with the same feature extractor differ by the models alone: their batches hold the same crops, and
+    a self-supervised objective draws hidden parts or negatives with a generator that is seeded again for every batch.
 
     Args:
-        folder: Of the run.
-        evaluation: What is asked.
+        folder: Folder of the run.
+        evaluation: Evaluation to make.
+
+    Returns:
+        Rows with the columns of the run table that hold the result.
 
     Raises:
-        EcgIntegrityError: If a patient of the split was trained on, or a label tells nothing.
+        EcgIntegrityError: If a patient of the split was trained on, or a label has one class in all training records.
     """
     arguments = PretrainingArguments(**read_json(folder / "run.json")["arguments"])
     extractor = make_extractor(arguments)
@@ -67,34 +71,39 @@ def evaluate_in_distribution(folder: Path, evaluation: Evaluation) -> list[dict[
 
 
 def gather_hidden(pair: Pair, arguments: PretrainingArguments, trains: list[Split]) -> None:
-    """Gives batch norms the statistics of signals of which the objective hides something, as its loss sees them.
+    """Replaces the statistics of batch norms by those of partly hidden signals, which the objective's loss is about.
 
-    A run leaves those of whole signals in its model. With them the loss of a residual network is too high by more than
-    a step in size or data lowers it, and that of a network without batch norms is not.
+    A trained model has the statistics of whole signals. They raise the loss of a residual network by more than a step
+    in size or data lowers it, while networks without batch norms are not affected.
+
+    Args:
+        pair: Pair whose backbone is changed.
+        arguments: Arguments of the run.
+        trains: Training split of each corpus.
     """
     batches = make_crops(arguments, trains).first_batches(NUM_BATCHES, arguments.batch_size)
     regather(pair.backbone, (batch["signal"].to(pair.device) for batch in batches), pair)
 
 
 def _by_patient(split: Split, limit: int | None) -> Split:
-    """Puts records of one patient next to each other, in an order that only their names decide."""
+    """Sorts records so that those of a patient are adjacent, in an order that depends only on names."""
     order = np.argsort(split.record_ids)
     split = split.select(order[: len(order) if limit is None else limit])
     return split.select(np.argsort([str(patient) for patient in split.patient_ids], kind="stable"))
 
 
 def _owners(split: Split) -> list[str]:
-    """Names of patients, unlike those of other corpora; a record without patient has one of its own."""
+    """Lists the patient of each record, unique over corpora; a record without a patient is a patient of its own."""
     ids = zip(split.patient_ids, split.record_ids, strict=True)
     return [f"{split.corpus} {record if patient is None else patient}" for patient, record in ids]
 
 
 def tiles_of_patients(split: Split, num_samples: int) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
-    """Yields the tiles of a split, (B, L, T), and the record of each, in batches that cut no patient in two.
+    """Yields the tiles of a split, (B, L, T), and the record index of each, (B,), in batches of whole patients.
 
     Args:
-        split: Records of one patient follow each other.
-        num_samples: Length of a tile.
+        split: Split in which the records of a patient are adjacent.
+        num_samples: Length of a tile, in samples.
     """
     owners = _owners(split)
     signals: list[NDArray[np.float32]] = []
@@ -111,7 +120,7 @@ def tiles_of_patients(split: Split, num_samples: int) -> Iterator[tuple[Tensor, 
 
 @torch.inference_mode()
 def _own_loss(pair: Pair, tests: list[Split], num_samples: int, name: str, metric: str) -> dict[str, Any]:
-    """The mean loss over tiles; a batch, which holds whole patients, is what its error knows of."""
+    """Computes the mean loss over tiles; its standard error takes batches, which hold whole patients, as clusters."""
     losses, sizes = [], []
     for split in tests:
         for signal, _ in tiles_of_patients(split, num_samples):
@@ -131,8 +140,8 @@ def _own_loss(pair: Pair, tests: list[Split], num_samples: int, name: str, metri
 def _answers(pair: Pair, task: Task, trains: list[Split], tests: list[Split], num_samples: int) -> Answers:
     known = [split.targets(task) for split in trains]
     prior = np.asarray(np.nanmean(np.concatenate(known), axis=0, dtype=np.float64))
-    if flat := [name for name, share in zip(task.labels, prior, strict=True) if not 0 < share < 1]:
-        raise EcgIntegrityError(f"{flat} are of one class in all training records of {task.name}; leave them out")
+    if flat := [name for name, positive in zip(task.labels, prior, strict=True) if not 0 < positive < 1]:
+        raise EcgIntegrityError(f"labels {flat} have one class in all training records of {task.name}; leave them out")
     targets = np.concatenate([split.targets(task) for split in tests])
     read = [_read(pair, split, split.targets(task), num_samples) for split in tests]
     losses, scores = (np.concatenate(parts) for parts in zip(*read, strict=True))
@@ -142,7 +151,7 @@ def _answers(pair: Pair, task: Task, trains: list[Split], tests: list[Split], nu
 
 @torch.inference_mode()
 def _read(pair: Pair, split: Split, targets: NDArray[np.float32], num_samples: int) -> tuple[Values, Values]:
-    """Loss and probability of each label of each record, (R, C) each, both averaged over its tiles."""
+    """Computes loss and probability of each label of each record, (R, C) each, averaged over the record's tiles."""
     head: Any = pair.objective.head
     found = []
     for signal, _ in tiles_of_patients(split, num_samples):

@@ -15,13 +15,13 @@ from ecg_hf.errors import EcgIntegrityError
 from ecg_hf.evaluation.arguments import FinetuningArguments
 from ecg_hf.evaluation.bootstrap import Values
 from ecg_hf.evaluation.examples import number_tiles
-from ecg_hf.evaluation.finetune import by_record
-from ecg_hf.evaluation.frozen_features import cache_features
 from ecg_hf.evaluation.inputs import find_task, open_task_corpus, read_contract
+from ecg_hf.evaluation.probes.frozen_features import cache_features
+from ecg_hf.evaluation.probes.logistic import fit_logistic, log_losses, require_both_classes
+from ecg_hf.evaluation.trainer import by_record
 from ecg_hf.models.classification import EcgForSequenceClassification
-from ecg_hf.scaling.sweep.evaluations.logistic import fit_logistic, require_both_classes
 from ecg_hf.scaling.sweep.evaluations.question import Evaluation
-from ecg_hf.scaling.sweep.evaluations.scores import Answers, log_losses
+from ecg_hf.scaling.sweep.evaluations.scores import Answers
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
 from ecg_hf.tasks.base import Task
 from ecg_hf.training.run_folder import label_fields

@@ -1,4 +1,4 @@
-"""Scores of a split's labels, each with the standard error that its patients allow."""
+"""Scores of a model on the labels of a split, with standard errors that take patients as independent."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from ecg_hf.evaluation.bootstrap import Clusters, Values, cluster_by_patient
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model says of the labels of a split.
+    """The predictions of a model for the labels of a split, with the true labels.
 
     Args:
-        names: Of the labels.
-        targets: 0 or 1, NaN if unknown, shape (R, C).
-        losses: Negative log-likelihood of each, in nats, shape (R, C).
-        scores: Larger where a label is likelier, shape (R, C).
-        prior: Share of the positive among the training labels, shape (C,).
-        patients: Of the records; all None if unknown.
+        names: Names of the labels.
+        targets: True labels, 0 or 1, NaN if unknown, shape (R, C).
+        losses: Negative log-likelihoods of the true labels, in nats, shape (R, C).
+        scores: Scores of any scale, larger where a label is likelier, shape (R, C).
+        prior: Prevalence of each label among the training records, shape (C,).
+        patients: Patient of each record; all None if unknown.
     """
 
     names: tuple[str, ...]
@@ -32,7 +32,14 @@ class Answers:
     patients: Sequence[Hashable]
 
     def rows(self, evaluation: str, per_label: bool) -> list[dict[str, Any]]:
-        """Gives nll, ne and auroc, averaged over the labels and, if asked for, of each label.
+        """Computes nll, ne (normalised entropy) and auroc, with standard errors.
+
+        Args:
+            evaluation: Name of the evaluation.
+            per_label: Whether each label gets rows of its own, beside the mean over labels.
+
+        Returns:
+            Rows with columns of the run table; labels without a value of a metric are left out of it.
 
         Source:
             Normalised entropy: He et al. 2014 (doi:10.1145/2648584.2648589), section 3, with the training prior.
@@ -63,25 +70,21 @@ class Answers:
             "value": float(values[chosen].mean()),
             "value_se": clustered_error(influences[:, chosen].mean(axis=1), clusters),
             "n_eval": int(known.any(axis=1).sum()),
-            # of several labels together it would tell nothing of chance
+            # a count over several labels does not determine the loss at chance
             "n_pos": int(np.nansum(self.targets[:, chosen])) if len(chosen) == 1 else None,
         }
 
 
-def log_losses(targets: NDArray[np.float32], logits: Values) -> Values:
-    """Gives the negative log-likelihood of labels under logits, (R, C) each, in nats; NaN where unknown."""
-    return np.asarray(np.logaddexp(0.0, logits) - targets * logits, np.float64)
-
-
 def binary_entropy(prior: Values) -> Values:
-    """Gives the entropy of labels with a prior probability, in nats."""
+    """Computes the entropy of labels with a prior probability, in nats."""
     return np.asarray(-prior * np.log(prior) - (1 - prior) * np.log1p(-prior))
 
 
 def mean_influences(values: Values) -> tuple[Values, Values]:
-    """Gives the means of columns, (C,), and how much each record moves them, (R, C), zero where NaN.
+    """Computes the means of columns, (C,), and the influence of each record on them, (R, C), zero where NaN.
 
-    The mean of the influences, over all records, is zero; that of a mean is its value's distance to it.
+    The influence of a value is its distance to the mean, times all records over those with a value. Influences average
+    to zero over all records.
     """
     known = ~np.isnan(values)
     counts = known.sum(axis=0)
@@ -92,7 +95,7 @@ def mean_influences(values: Values) -> tuple[Values, Values]:
 
 
 def auroc_influences(targets: NDArray[np.float32], scores: Values) -> tuple[Values, Values]:
-    """Gives AUROCs, (C,), and how much each record moves them, (R, C); NaN for a label without both classes.
+    """Computes AUROCs, (C,), and the influence of each record on them, (R, C); NaN for a label without both classes.
 
     Source:
         DeLong et al. 1988 (doi:10.2307/2531595), structural components; summed by cluster in Obuchowski 1997
@@ -105,7 +108,7 @@ def auroc_influences(targets: NDArray[np.float32], scores: Values) -> tuple[Valu
             continue
         ranks = rankdata(score[np.concatenate([positive, negative])])
         within = rankdata(score[positive]), rankdata(score[negative])
-        beaten = (ranks[: len(positive)] - within[0]) / len(negative)  # share of the negative below each positive
+        beaten = (ranks[: len(positive)] - within[0]) / len(negative)  # fraction of negatives below each positive
         beating = 1 - (ranks[len(positive) :] - within[1]) / len(positive)
         values[column] = beaten.mean()
         influences[positive, column] = (beaten - values[column]) * len(target) / len(positive)
@@ -114,11 +117,16 @@ def auroc_influences(targets: NDArray[np.float32], scores: Values) -> tuple[Valu
 
 
 def clustered_error(influences: Values, clusters: Clusters) -> float:
-    """Gives the standard error of a value from how much each record moves it, (R,), patients being independent.
+    """Computes the standard error of a value from the influence of each record on it, with independent patients.
+
+    Args:
+        influences: Influence of each record on the value, shape (R,).
+        clusters: Patient of each record.
+
 
     Source:
         Liang and Zeger 1986 (doi:10.1093/biomet/73.1.13), the sandwich with a correction for few clusters.
     """
     sums = np.bincount(clusters.index, weights=influences, minlength=clusters.num_clusters)
-    share = clusters.num_clusters / (clusters.num_clusters - 1)
-    return float(np.sqrt(share * np.square(sums).sum()) / len(influences))
+    correction = clusters.num_clusters / (clusters.num_clusters - 1)
+    return float(np.sqrt(correction * np.square(sums).sum()) / len(influences))

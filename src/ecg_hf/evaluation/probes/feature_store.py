@@ -1,4 +1,4 @@
-"""A file of frozen features: there whole or not at all, mapped into memory, deleted when long unused."""
+"""Files of frozen features: writes them so that none is left incomplete, maps them into memory, deletes unused ones."""
 
 import logging
 import os
@@ -16,7 +16,7 @@ from ecg_hf.output.files import partial_folder, read_json, write_json
 
 VALUES, ABOUT = "features.npy", "features.json"
 UNUSED_DAYS = 30
-NAME_LENGTH = 32  # of a folder; others are never deleted
+NAME_LENGTH = 32  # characters of a folder's name; folders with names of another length are never deleted
 
 logger = logging.getLogger(__name__)
 
@@ -24,18 +24,18 @@ logger = logging.getLogger(__name__)
 def write_values(
     folder: Path, identity: dict[str, Any], num_tiles: int, dtype: np.dtype[Any], batches: Iterator[NDArray[Any]]
 ) -> None:
-    """Streams values to a folder that is there whole or not at all.
+    """Streams values to a folder, which appears only when all of them are written.
 
     Args:
-        folder: It; what is there is replaced.
-        identity: What decides the values, as JSON gives it back.
-        num_tiles: How many there will be.
-        dtype: To store them with.
-        batches: Of values, (B, ...) each, in order.
+        folder: Folder of the values; an existing one is replaced.
+        identity: Everything that determines the values, with types that JSON preserves.
+        num_tiles: Number of values along the first axis.
+        dtype: Type of the stored numbers.
+        batches: Batches of values in order, each of shape (B, ...).
 
     Raises:
-        ValueError: If the disk has no room.
-        EcgIntegrityError: If a value is not finite.
+        ValueError: If the disk does not have enough space.
+        EcgIntegrityError: If a value is not finite when it is stored.
     """
     partial, written = partial_folder(folder), 0
     try:
@@ -64,7 +64,7 @@ def _require_space(folder: Path, num_bytes: int) -> None:
     if num_bytes > free:
         raise ValueError(
             f"the frozen features take {num_bytes / 1e9:.1f} GB, {folder.parent} has {free / 1e9:.1f} GB; set "
-            "feature_cache to a folder on a larger disk, frozen_features to float16, which takes half, or to none"
+            "feature_cache to a folder on a larger disk, or frozen_features to float16, which takes half, or to none"
         )
 
 
@@ -80,14 +80,22 @@ def _stored(batch: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def open_values(folder: Path, identity: dict[str, Any]) -> NDArray[Any] | None:
-    """Maps features into memory; None if there are none, or not these, or not whole, which is warned of."""
+    """Maps the values in a folder into memory.
+
+    Args:
+        folder: Folder of the values.
+        identity: Everything that determines the values; see `write_values`.
+
+    Returns:
+        The values; None if the folder does not exist, or, with a warning, if it holds other or incomplete values.
+    """
     if not folder.exists():
         return None
     try:
         about, size = read_json(folder / ABOUT), (folder / VALUES).stat().st_size
         if not isinstance(about, dict) or about.get("identity") != identity or about.get("num_bytes") != size:
-            raise ValueError(f"{ABOUT} is of other features, or {VALUES} has not its size, {size} bytes")
-        os.utime(folder / ABOUT)  # it is used
+            raise ValueError(f"{ABOUT} describes other features, or {VALUES}, of {size} bytes, is incomplete")
+        os.utime(folder / ABOUT)  # marks the features as used today, see `drop_unused`
         return np.asarray(np.load(folder / VALUES, mmap_mode="r"))
     except (OSError, ValueError, EOFError) as error:
         logger.warning("the frozen features in %s are computed again: %s", folder, error)
@@ -95,7 +103,7 @@ def open_values(folder: Path, identity: dict[str, Any]) -> NDArray[Any] | None:
 
 
 def drop_unused(root: Path) -> None:
-    """Deletes the folders below `root` that nobody has opened for `UNUSED_DAYS`."""
+    """Deletes the folders of features below `root` that no run has opened for `UNUSED_DAYS`."""
     for about in root.glob(f"*/{ABOUT}"):
         days = (time.time() - about.stat().st_mtime) / 86_400
         if days > UNUSED_DAYS and len(about.parent.name) == NAME_LENGTH:

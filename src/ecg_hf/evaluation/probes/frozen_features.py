@@ -1,4 +1,4 @@
-"""What a frozen backbone gives for the tiles of a split: computed once, kept in a memory-mapped file."""
+"""Frozen features: the output of a frozen backbone for the tiles of a split, computed once and mapped from a file."""
 
 import hashlib
 import json
@@ -14,17 +14,17 @@ import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ecg_hf.corpora.code_hash import code_hash
 from ecg_hf.data.batches import tile_batches
 from ecg_hf.data.split import Split
-from ecg_hf.evaluation.feature_store import NAME_LENGTH, drop_unused, open_values, write_values
+from ecg_hf.evaluation.probes.feature_store import NAME_LENGTH, drop_unused, open_values, write_values
 from ecg_hf.models.classification import EcgForSequenceClassification
+from ecg_hf.output.console import Progress
 from ecg_hf.signals.feature_extraction import EcgFeatureExtractor
 
-VERSION = 1  # of the order of the values
-# fields of a classifier's config that do not decide what its backbone gives
+VERSION = 1  # version of the order of the values
+# Fields of a classifier's config that do not affect the output of its backbone.
 _OTHER_FIELDS = (
     "_name_or_path",
     "architectures",
@@ -41,12 +41,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class FrozenFeatures:
-    """What is cached of the records of a split.
+    """The cached features of the records of a split.
 
     Args:
-        values: What the head's `summarise` gives for each tile of the split's table, shape (num_tiles, ...).
-        first: Where the tiles of each record begin, shape (R,).
-        counts: How many tiles each record has, shape (R,).
+        values: Output of the head's `summarise` for each tile of the split's table, shape (num_tiles, ...).
+        first: Index of the first tile of each record, shape (R,).
+        counts: Number of tiles of each record, shape (R,).
     """
 
     values: NDArray[Any]
@@ -54,12 +54,12 @@ class FrozenFeatures:
     counts: NDArray[np.int64]
 
     def take(self, tiles: NDArray[np.int64]) -> Tensor:
-        """Reads some tiles, (B, ...), as 32-bit numbers."""
+        """Reads the features of some tiles, shape (B, ...), as 32-bit numbers."""
         return torch.from_numpy(self.values[tiles].astype(np.float32, copy=False))
 
 
 def default_root() -> Path:
-    """Names the folder for features if a run names none: one of the caches of `datasets`."""
+    """Returns the default folder of the features, which lies in the cache of `datasets`."""
     return Path(datasets.config.HF_DATASETS_CACHE) / "ecg_hf_features"
 
 
@@ -71,22 +71,26 @@ def cache_features(
     dtype: str = "float32",
     batch_size: int = 64,
 ) -> FrozenFeatures:
-    """Gives what a head can be trained on instead of signals: read back if a run has left it, computed else.
+    """Loads the features of a split, on which a head is trained instead of signals; computes them if they are missing.
 
     The backbone runs once, in evaluation mode, over the disjoint tiles of all records of the split's table that are
-    long enough, so that other tasks, shares, seeds and learning rates find them too. Values are streamed to a folder
-    beside their own, which is renamed when all are there; processes that want the same wait for the first.
+    long enough, so that runs with other tasks, fractions, seeds and learning rates find their features too. The values
+    are streamed to a temporary folder, which is renamed when it is complete; other processes that need the same
+    features wait for the first one.
 
     Args:
-        model: The classifier; its backbone is frozen.
-        split: Some records.
-        extractor: The input contract, with the length of a tile.
-        root: The folder that holds a folder for each backbone, contract and split.
-        dtype: "float32", or "float16" for half the space.
-        batch_size: Tiles in a forward pass.
+        model: Classifier, whose backbone is frozen here.
+        split: Records of the split.
+        extractor: Feature extractor of the model, with the length of a tile.
+        root: Folder that holds one folder for each backbone, feature extractor and split.
+        dtype: Type of the stored numbers: "float32", or "float16" for half the space.
+        batch_size: Number of tiles in a forward pass.
+
+    Returns:
+        The features of the records.
 
     Raises:
-        ValueError: If the disk has no room.
+        ValueError: If the disk does not have enough space.
         EcgIntegrityError: If a value is not finite.
     """
     model.freeze_backbone()
@@ -114,17 +118,19 @@ def cache_features(
 def identify(
     model: EcgForSequenceClassification, split: Split, extractor: EcgFeatureExtractor, dtype: str
 ) -> dict[str, Any]:
-    """Says everything that decides the features of a split; as JSON gives it back."""
+    """Collects everything that determines the features of a split, with types that JSON preserves."""
     backbone = model.backbone
     config = {name: value for name, value in model.config.to_dict().items() if name not in _OTHER_FIELDS}
-    modules = {base.__module__ for base in type(backbone).__mro__ if base.__module__.startswith("ecg_hf.backbones.")}
+    modules = {
+        base.__module__ for base in type(backbone).__mro__ if base.__module__.startswith("ecg_hf.models.backbones.")
+    }
     identity = {
         "version": VERSION,
         "weights": _hash_weights(backbone),
         "config": config,
         "contract": extractor.to_dict(),
         "corpus": [split.corpus, split.name, split.fingerprint],
-        # of the rows themselves: the files, the builder and the code that they were made with
+        # Fingerprint of the rows, which covers the files, the builder and the code that made them.
         "rows": split.table._fingerprint,
         "code": code_hash([*sorted(modules), *(type(part).__module__ for part in (model.head, extractor, split))]),
         "readout": model.config.head,
@@ -145,19 +151,19 @@ def _hash_weights(backbone: torch.nn.Module) -> str:
 
 
 def find_device() -> torch.device:
-    """Gives the device that models are evaluated on here."""
+    """Returns the device on which models are evaluated: the accelerator if there is one, else the CPU."""
     return (torch.accelerator.is_available() and torch.accelerator.current_accelerator()) or torch.device("cpu")
 
 
 def _encode(
     model: EcgForSequenceClassification, split: Split, num_samples: int, batch_size: int
 ) -> Iterator[NDArray[Any]]:
-    """Yields what the head's `summarise` gives for the tiles of all records, in their order."""
+    """Yields the output of the head's `summarise` for the tiles of all records, batch by batch and in their order."""
     backbone: Any = model.backbone
     home, device = backbone.device, find_device()
     backbone.to(device)
     num_tiles = int((split.lengths // num_samples).sum())
-    with tqdm(total=num_tiles, desc=f"encoding {split.corpus} {split.name}", unit="tile") as bar:
+    with Progress(f"encoding {split.corpus} {split.name}", num_tiles, "tile") as bar:
         for batch in tile_batches([split], None, num_samples, batch_size):
             with torch.inference_mode():
                 tokens = backbone(batch["signal"].to(device)).last_hidden_state

@@ -9,7 +9,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from ecg_hf.data.crops import crop_starts
 from ecg_hf.data.targets import LabelledSplit
 from ecg_hf.evaluation.examples import Batch, Examples, OnePerRecord, number_tiles, told
-from ecg_hf.evaluation.frozen_features import FrozenFeatures
+from ecg_hf.evaluation.probes.frozen_features import FrozenFeatures
 from ecg_hf.models.classification import EcgForSequenceClassification
 from ecg_hf.models.heads import masked_loss
 
