@@ -48,21 +48,6 @@ class Records:
     test: list[int]
 
 
-def simple_features(signal: np.ndarray, rate: int) -> np.ndarray:
-    """Per lead mean, deviation and log power of four bands, and the heart rate from the autocorrelation of slopes."""
-    power = np.abs(np.fft.rfft(signal, axis=1)) ** 2 / signal.shape[1]
-    frequency = np.fft.rfftfreq(signal.shape[1], 1 / rate)
-    bands = [(0.0, 1.0), (1.0, 5.0), (5.0, 15.0), (15.0, 40.0)]
-    powers = [np.log(power[:, (frequency >= low) & (frequency < high)].mean(axis=1) + 1e-6) for low, high in bands]
-    slope = np.abs(np.diff(signal, axis=1)).sum(axis=0)
-    slope = slope - slope.mean()
-    correlation = np.correlate(slope, slope, "full")[len(slope) - 1 :]
-    first, last = rate * 60 // 200, rate * 60 // 30
-    beat = first + int(correlation[first:last].argmax())
-    regularity = correlation[beat] / max(correlation[0], 1e-9)
-    return np.concatenate([signal.mean(axis=1), signal.std(axis=1), *powers, [60 * rate / beat, regularity]])
-
-
 @lru_cache(maxsize=1)
 def load_records(data: str, root: Path | None, num_records: int) -> Records:
     """Reads the records of `data`, "synthetic" (so many) or "real" (all under `root`)."""

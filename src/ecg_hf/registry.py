@@ -1,6 +1,7 @@
 """Tables of all backbones, objectives, corpora and tasks by name, and hooks into transformers and datasets."""
 
-from functools import partial, wraps
+from collections.abc import Callable
+from functools import cache, partial, wraps
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -132,9 +133,13 @@ def register_corpora() -> None:
 
 
 def _find_corpora_first(module: ModuleType) -> None:
-    original = module.dataset_module_factory
+    module.dataset_module_factory = _finding_corpora(module.dataset_module_factory)  # type: ignore[attr-defined]
+
+
+@cache  # the modules of datasets share one function, and so one wrapper
+def _finding_corpora(original: Callable[..., Any]) -> Callable[..., Any]:
     if hasattr(original, "ecg_hf_original"):
-        return
+        return original
 
     @wraps(original)
     def find(path: str, *args: Any, **kwargs: Any) -> Any:
@@ -149,4 +154,4 @@ def _find_corpora_first(module: ModuleType) -> None:
         return import_module("datasets.load").DatasetModule(source, "", {"dataset_name": name})
 
     find.ecg_hf_original = original  # type: ignore[attr-defined]
-    module.dataset_module_factory = find  # type: ignore[attr-defined]
+    return find

@@ -16,10 +16,10 @@ from ecg_hf.corpora import base
 from ecg_hf.corpora import code_hash as module
 from ecg_hf.corpora.base import CorpusConfig, EcgCorpus
 from ecg_hf.corpora.index import Entry, check_index, encode_row, parse_table
-from ecg_hf.corpora.loading import load_corpus, register_corpora
+from ecg_hf.corpora.loading import load_corpus
 from ecg_hf.corpora.roots.base import MissingFileError
 from ecg_hf.errors import EcgAccessError, EcgFormatError, EcgIntegrityError, EcgLeadError
-from ecg_hf.registry import CORPORA, load
+from ecg_hf.registry import CORPORA, load, register_corpora
 from ecg_hf.signals.record import LEADS, MISSING, Record
 from ecg_hf.signals.row import row_features, row_to_signal
 

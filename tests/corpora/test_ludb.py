@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from ecg_hf.corpora.index import check_index
-from ecg_hf.corpora.loading import load_corpus, register_corpora
+from ecg_hf.corpora.loading import load_corpus
 from ecg_hf.corpora.roots.base import MissingFileError
 from ecg_hf.corpora.roots.folder import FolderRoot
 from ecg_hf.corpora.sources.ludb import LUDB, parse_entry
 from ecg_hf.errors import EcgError, EcgFormatError, EcgIntegrityError, EcgLeadError
+from ecg_hf.registry import register_corpora
 from ecg_hf.signals.quality import quality_flags
 from ecg_hf.signals.record import LEADS, LIMB_LEADS
 from ecg_hf.signals.row import row_to_signal

@@ -13,7 +13,7 @@ import pytest
 
 from counting_file import Counting
 from ecg_hf.corpora.examples import example_samples, write_table, write_wfdb
-from ecg_hf.corpora.loading import load_corpus, open_corpus, register_corpora
+from ecg_hf.corpora.loading import load_corpus, open_corpus
 from ecg_hf.corpora.roots.base import MissingFileError
 from ecg_hf.corpora.roots.folder import FolderRoot
 from ecg_hf.corpora.sources.own.csv import Csv
@@ -22,6 +22,7 @@ from ecg_hf.corpora.sources.own.label_table import flag_columns, parse_labels, r
 from ecg_hf.corpora.sources.own.own_records import check_amplitude
 from ecg_hf.corpora.sources.own.wfdb_folder import WfdbFolder
 from ecg_hf.errors import EcgAccessError, EcgError, EcgFormatError, EcgIntegrityError, EcgLeadError, EcgUnitsError
+from ecg_hf.registry import register_corpora
 from ecg_hf.signals.formats.hdf5 import Form, Hdf5File, decode
 from ecg_hf.signals.record import LEADS, LIMB_LEADS, Record
 from ecg_hf.signals.row import row_to_signal

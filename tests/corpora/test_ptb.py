@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from ecg_hf.corpora.index import check_index
-from ecg_hf.corpora.loading import load_corpus, register_corpora
+from ecg_hf.corpora.loading import load_corpus
 from ecg_hf.corpora.roots.base import MissingFileError
 from ecg_hf.corpora.roots.folder import FolderRoot
 from ecg_hf.corpora.sources.ptb import FIELDS, PTB, REASONS, parse_labels, parse_path, parse_summary
 from ecg_hf.errors import EcgFormatError, EcgIntegrityError, EcgLeadError, EcgUnitsError
+from ecg_hf.registry import register_corpora
 from ecg_hf.signals.record import FRANK_LEADS, LEADS, LIMB_LEADS
 from ecg_hf.signals.row import row_to_signal
 from file_server import serve

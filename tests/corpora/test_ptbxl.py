@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from ecg_hf.corpora import base as corpus_module
 from ecg_hf.corpora.examples import write_table
-from ecg_hf.corpora.loading import load_corpus, register_corpora
+from ecg_hf.corpora.loading import load_corpus
 from ecg_hf.corpora.roots.base import MissingFileError
 from ecg_hf.corpora.roots.folder import FolderRoot
 from ecg_hf.corpora.sources.ptbxl import (
@@ -26,7 +26,7 @@ from ecg_hf.corpora.sources.ptbxl import (
     record_path,
 )
 from ecg_hf.errors import EcgAccessError, EcgError, EcgFormatError, EcgIntegrityError, EcgLeadError, EcgUnitsError
-from ecg_hf.registry import TASKS, load
+from ecg_hf.registry import TASKS, load, register_corpora
 from ecg_hf.signals.record import LEADS, LIMB_LEADS
 from ecg_hf.signals.row import row_to_signal
 from file_server import serve

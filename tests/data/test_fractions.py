@@ -81,7 +81,7 @@ def test_a_supervised_run_can_learn_some_of_the_labels_of_its_task(tmp_path):
 def test_labels_that_do_not_exist_and_shares_of_nobody_are_refused(tmp_path):
     with pytest.raises(ValueError, match="synthetic has no label 'AF'; choose from AFIB, BRADY"):
         open_run(arguments_for(tmp_path, pair="transformer-supervised", task="synthetic", labels=["AF"]))
-    with pytest.raises(ValueError, match=r"labels are those of a task, got \['AFIB'\] without one"):
+    with pytest.raises(ValueError, match=r"labels belong to a task, got \['AFIB'\] without one"):
         arguments_for(tmp_path, labels=["AFIB"])
     with pytest.raises(ValueError, match="fraction must be above 0 and at most 1, got 0"):
         arguments_for(tmp_path, fraction=0)

@@ -42,6 +42,7 @@ def pretrained(tmp_path_factory):
 
 def arguments_for(model, folder, **changes):
     settings = {"task": "synthetic", "corpus_fields": CORPUS, "epochs": 2, "batch_size": 16, "num_resamples": 50}
+    settings |= {"solver": "adamw"}  # the tests here are about epochs; test_linear_probe is about the optimum
     return FinetuningArguments(model=str(model), output_dir=str(folder), **(settings | changes))
 
 

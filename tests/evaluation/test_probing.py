@@ -37,7 +37,7 @@ def pretrained(tmp_path_factory):
 
 def arguments_for(model, folder, mode="linear", **changes):
     settings = {"epochs": 3, "batch_size": 16, "num_resamples": 20, "learning_rate": 0.02, "mode": mode}
-    settings |= {"output_dir": str(folder / "run"), "feature_cache": str(folder / "features")}
+    settings |= {"output_dir": str(folder / "run"), "feature_cache": str(folder / "features"), "solver": "adamw"}
     return FinetuningArguments(model=str(model), task="synthetic", corpus_fields=CORPUS, **settings | changes)
 
 

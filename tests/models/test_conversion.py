@@ -1,11 +1,9 @@
 """The reference's checkpoints: golden tensors of another implementation of its encoder, and all its pairs in small."""
 
-import importlib.util
 import itertools
 import json
 import re
 import runpy
-import sys
 from collections import OrderedDict
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from torch.nn import functional
 from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTraining
 
 from ecg_hf import PAIRS
+from ecg_hf.commands import convert
 from ecg_hf.errors import EcgCheckpointError
 from ecg_hf.models.conversion.convert import (
     convert_study_a,
@@ -30,7 +29,7 @@ from ecg_hf.models.conversion.convert import (
 from ecg_hf.models.conversion.objectives import HEADS
 from ecg_hf.registry import BACKBONES, load
 from ecg_hf.signals.feature_extraction import PTBXL_MEAN, PTBXL_STD
-from places import ROOT, SHARED
+from places import SHARED
 
 GOLDEN = SHARED / "golden"
 FILES = ["s4_causal_w64_n300", "s4_bidirectional_w64_n300"]
@@ -779,15 +778,14 @@ def test_a_file_that_is_damaged_or_of_something_else_is_refused(tmp_path):
 
 
 @pytest.fixture
-def convert_script(monkeypatch, capsys):
-    spec = importlib.util.spec_from_file_location("convert", ROOT / "scripts" / "convert.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-
+def convert_script(capsys):
     def run(*words):
-        monkeypatch.setattr(sys, "argv", ["convert.py", *map(str, words)])
-        script.main()
-        return capsys.readouterr().out
+        """Returns what the command prints; SystemExit with its error if it fails."""
+        status = convert.main(list(map(str, words)), "ecg-hf convert")
+        printed = capsys.readouterr()
+        if status:
+            raise SystemExit(printed.err)
+        return printed.out
 
     return run
 

@@ -1,16 +1,15 @@
 import importlib.util
 import json
-import sys
 
 import numpy as np
 import pytest
 
+from ecg_hf.commands import fit_scaling
 from ecg_hf.scaling.fitting.result import Fit
 from ecg_hf.scaling.report.contrasts import Contrasts, contrast
 from ecg_hf.scaling.report.report import WORDING, write_report
 from ecg_hf.scaling.report.study import Study, analyse
 from ecg_hf.scaling.table.run_table import RunTable
-from places import ROOT
 from scaling_runs import LAW, loss, row, rows
 
 TWICE = LAW | {"A": LAW["A"] * 2 ** LAW["alpha"]}
@@ -224,16 +223,12 @@ def test_a_fit_at_a_bound_says_so_in_its_plot():
         plot_laws([])
 
 
-def test_the_script_writes_the_report(tmp_path, monkeypatch, capsys):
+def test_the_command_writes_the_report(tmp_path, capsys):
     table = [each for each in study_rows() if each["eval_id"] == "id-test" and each["family"] == "resnet"]
     RunTable.from_rows([each for each in table if each["paradigm"] == "sl"]).write(tmp_path / "runs.jsonl")
-    spec = importlib.util.spec_from_file_location("fit_scaling", ROOT / "scripts" / "fit_scaling.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
     out = tmp_path / "out"
     options = ["--num_replicates", "10", "--form", "kaplan", "--delta", "0.001"]
-    monkeypatch.setattr(sys, "argv", ["fit_scaling.py", str(tmp_path / "runs.jsonl"), str(out), *options])
-    script.main()
+    assert fit_scaling.main([str(tmp_path / "runs.jsonl"), str(out), *options], "ecg-hf fit-scaling") == 0
     assert (out / "report.md").exists() and (out / "report.json").exists() and (out / "card_section.md").exists()
     assert "1 laws" in capsys.readouterr().out
     (law,) = json.loads((out / "report.json").read_text())["laws"]

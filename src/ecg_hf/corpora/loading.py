@@ -1,17 +1,10 @@
 """Functions that open a registered corpus: as a builder, as rows, and through `datasets.load_dataset`."""
 
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
-import datasets
-import datasets.inspect
-import datasets.load
-
 from ecg_hf.corpora.base import EcgCorpus
 from ecg_hf.registry import CORPORA, load
-
-PREFIX = "ecg_hf/"  # no account on the Hub can have this name, so no repository there is shadowed
 
 
 def open_corpus(name: str, config: str | None = None, data_dir: str | Path | None = None, **options: Any) -> EcgCorpus:
@@ -87,36 +80,3 @@ def load_corpus(
         return builder.as_streaming_dataset(split)
     builder.download_and_prepare(num_proc=num_proc)
     return builder.as_dataset(split)
-
-
-def register_corpora() -> None:
-    """Makes `datasets.load_dataset("ecg_hf/<name>", data_dir=...)` find the corpora of the registry.
-
-    Importing `ecg_hf` has the same effect; calling the function again changes nothing.
-
-    Example:
-        >>> import datasets
-        >>> import ecg_hf
-        >>> rows = datasets.load_dataset("ecg_hf/synthetic", split="test", streaming=True, num_records=20)
-        >>> sum(1 for _ in rows)
-        4
-    """
-    original = datasets.load.dataset_module_factory
-    if hasattr(original, "ecg_hf_original"):
-        return
-
-    @wraps(original)
-    def _find(path: str, *args: Any, **kwargs: Any) -> Any:
-        name = str(path).removeprefix(PREFIX)
-        if name == str(path) or name not in CORPORA:
-            return original(path, *args, **kwargs)
-        if kwargs.get("data_files") is not None:
-            raise ValueError(
-                f"{path} finds its own files; pass the place of the corpus as data_dir instead of data_files"
-            )
-        module = load(CORPORA, name).__module__
-        return datasets.load.DatasetModule(module, "", {"dataset_name": name})
-
-    _find.ecg_hf_original = original  # type: ignore[attr-defined]
-    for module in (datasets.load, datasets.inspect):
-        module.dataset_module_factory = _find

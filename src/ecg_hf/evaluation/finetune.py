@@ -84,7 +84,9 @@ def finetune(arguments: FinetuningArguments) -> Path:
     return folder
 
 
-def make_classifier(arguments: FinetuningArguments, task: Task, train: Split) -> EcgForSequenceClassification:
+def make_classifier(
+    arguments: FinetuningArguments, task: Task, train: Split | None = None
+) -> EcgForSequenceClassification:
     """Loads the backbone and puts a fresh head on it.
 
     The backbone is drawn anew for mode "scratch", and is that of the untrained twin if the arguments ask for it. A
@@ -94,6 +96,7 @@ def make_classifier(arguments: FinetuningArguments, task: Task, train: Split) ->
     config.head_num_heads = math.gcd(config.head_num_heads, config.hidden_size)
     model: EcgForSequenceClassification = AutoModelForSequenceClassification.from_config(config)
     if arguments.untrained:
+        assert train is not None
         model.backbone.load_state_dict(make_twin(arguments.model, train).backbone.state_dict())
     elif arguments.mode != "scratch":
         model.backbone = model.backbone_class.from_pretrained(arguments.model, config=config)

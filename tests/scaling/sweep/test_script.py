@@ -1,4 +1,3 @@
-import importlib.util
 import io
 import json
 import re
@@ -7,6 +6,7 @@ import signal
 import pytest
 import yaml
 
+from ecg_hf.commands import sweep as sweep_command
 from ecg_hf.scaling.sweep.grid import read_grid
 from ecg_hf.scaling.sweep.slurm_jobs import complete_settings, to_minutes
 from ecg_hf.scaling.sweep.sweep import Sweep
@@ -22,12 +22,9 @@ GRID = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def script():
-    spec = importlib.util.spec_from_file_location("sweep_script", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return sweep_command
 
 
 def sweep_of(folder, **changes):
