@@ -1,24 +1,21 @@
-"""Writes model_cards/: one card per pair, derived from its classes.
-
-python scripts/describe.py
-"""
+"""Writes the architecture pages in docs/ from the classes of the models: `python scripts/describe.py`."""
 
 from pathlib import Path
 
-from ecg_hf import PAIRS
-from ecg_hf.hub.architecture_pages import describe_pair
+from ecg_hf.hub.architecture_pages import architecture_pages
 
-FOLDER = Path(__file__).parents[1] / "model_cards"
+ROOT = Path(__file__).parents[1]
 
 
 def main() -> None:
-    """Writes every card and removes those of pairs that are no more."""
-    FOLDER.mkdir(exist_ok=True)
-    for path in FOLDER.glob("*.md"):
+    """Writes all pages, and removes those of backbones and objectives that no longer exist."""
+    docs, pages = ROOT / "docs", architecture_pages(ROOT)
+    for path in [*docs.glob("backbones/*.md"), *docs.glob("objectives/*.md")]:
         path.unlink()
-    for name in PAIRS:
-        (FOLDER / f"{name}.md").write_text(describe_pair(name), encoding="utf-8")
-    print(f"{len(PAIRS)} cards in {FOLDER.name}")
+    for name, text in pages.items():
+        (docs / name).parent.mkdir(exist_ok=True)
+        (docs / name).write_text(text, encoding="utf-8")
+    print(f"{len(pages)} pages in {docs.name}")
 
 
 if __name__ == "__main__":

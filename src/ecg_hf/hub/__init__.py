@@ -11,13 +11,16 @@ Modules, in the order in which to read them:
     lineage              reads and checks the runs, corpora and results behind weights
     model_cards          writes the card of a model from its lineage
     dataset_cards        writes the card of a built corpus from its manifest, and checks that it may be shared
-    architecture_pages   writes the page of an untrained pair from the docstrings of its classes
+    architecture_pages   writes the pages of backbones, objectives and pairs, which have no weights yet and so no cards
+    page_parts           the paragraphs and tables of these pages
+    docstrings           reads the docstrings from which these pages are made
 
 The texts of the cards are the templates `model_card.md` and `dataset_card.md`.
 
 Example:
-    >>> from ecg_hf.hub.architecture_pages import describe_pair
-    >>> page = describe_pair("s4-cpc")
-    >>> next(line for line in page.splitlines() if line.startswith("| 20k"))  # size, fields, parameters, GFLOPs, stride
-    '| 20k | hidden_size=38, num_layers=4 | 19,532 | 0.0152 | 2 |'
+    >>> from pathlib import Path
+    >>> from ecg_hf.hub.architecture_pages import architecture_pages
+    >>> page = architecture_pages(Path())["objectives/jepa.md"]
+    >>> next(line for line in page.splitlines() if line.startswith("| `num_target_blocks`"))
+    '| `num_target_blocks` | `4` | Number of blocks to predict in each crop; they may overlap. |'
 """

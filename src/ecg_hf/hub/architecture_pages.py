@@ -1,126 +1,214 @@
-"""Architecture pages: the Markdown page of an untrained pair, derived from its classes and their docstrings."""
+"""The architecture pages, which document backbones, objectives and their pairs from the docstrings of their classes.
 
-import inspect
-import re
-from dataclasses import fields
-from functools import cache
+The page of a class explains the fields that this class declares, and no others, so that a changed default changes one
+page. Fields that several classes inherit are on the page of their folder.
+"""
 
-import torch
+from pathlib import Path
 
+from ecg_hf.hub.page_parts import (
+    STUDY_A_SIZE,
+    default_of,
+    join,
+    layer_class,
+    link_source,
+    own_fields,
+    paragraph,
+    show_fields,
+    show_sizes,
+    show_text,
+    summary_of,
+    table,
+)
 from ecg_hf.models.backbones.base import Backbone, BackboneConfig
-from ecg_hf.models.config import EcgConfig
+from ecg_hf.models.classification import CLASSIFIERS
+from ecg_hf.models.objectives.base import Objective, ObjectiveFields
+from ecg_hf.models.objectives.teacher import TeacherObjective
 from ecg_hf.models.pairs import PAIRS
+from ecg_hf.registry import BACKBONES, OBJECTIVES, load
 
-NUM_SAMPLES = 600  # 2.5 s at 240 Hz, study A's crop
+EXAMPLE = "s4-cpc"  # the pair whose names the table of pairs spells out
+PAIRS_LINK = "see the [table of pairs](../pairs.md)"
 
 
-def describe_pair(name: str) -> str:
-    """Writes the page of a pair, in Markdown: architecture, objective, sources, sizes and config fields.
+def architecture_pages(root: Path) -> dict[str, str]:
+    """Writes the pages of all backbones and objectives, and the table of their pairs.
 
     Args:
-        name: Name of the pair, a key of `ecg_hf.PAIRS`.
+        root: Root of the checkout, to whose recipes the table of pairs links.
 
     Returns:
-        The text of the page.
+        The Markdown text of each page, by its path in the folder `docs`.
 
     Example:
-        >>> page = describe_pair("s4-cpc")
-        >>> page.splitlines()[0], [line for line in page.splitlines() if line.startswith("## ")]
-        ('# s4-cpc', ['## Backbone', '## Objective', '## Sizes', '## Fields of the config'])
+        >>> pages = architecture_pages(Path())
+        >>> len(pages), [line for line in pages["objectives/cpc.md"].splitlines() if line.startswith("#")]
+        (14, ['# Objective `cpc`', '## Fields'])
+        >>> next(line for line in pages["backbones/s4.md"].splitlines() if line.startswith("| 20k"))
+        '| 20k | 38 | 4 | 20,748 | 19,532 | 0.0169 | 0.0152 |'
     """
-    pair = PAIRS[name]
-    backbone, objective = pair.backbone_class.__bases__[0], pair.objective_class
-    config = pair.config_class
-    defaults = "".join(
-        f" With this objective `{key}` is `{value}`." for key, value in objective.backbone_defaults.items()
-    )
-    return "\n".join(
-        [
-            f"# {name}",
-            "",
-            f"Written by `scripts/describe.py` from the classes `{pair.__name__}` and `{config.__name__}`. It "
-            "describes an architecture, not a trained model: there are no results in it. Research only, not a medical "
-            "device.",
-            "",
-            f"- model type `{config.model_type}`; `AutoModel` gives `{pair.backbone_class.__name__}`, "
-            f"`AutoModelForPreTraining` gives `{pair.__name__}`",
-            f"- `python scripts/pretrain.py --pair {name} --size 2m`",
-            "",
-            "## Backbone",
-            "",
-            _prose(backbone) + defaults,
-            "",
-            "Layer: " + _prose(_layer(backbone)),
-            "",
-            "## Objective",
-            "",
-            _prose(objective),
-            "",
-            "## Sizes",
-            "",
-            *_sizes(backbone, bool(config().causal)),
-            "",
-            "## Fields of the config",
-            "",
-            *_fields(config),
-            "",
-        ]
-    )
+    pages = {"backbones/README.md": _shared_by_backbones()}
+    pages |= {f"backbones/{name}.md": _backbone_page(name) for name in BACKBONES}
+    pages |= {"objectives/README.md": _shared_by_objectives()}
+    pages |= {f"objectives/{name}.md": _objective_page(name) for name in OBJECTIVES}
+    pages |= {"pairs.md": _pairs(root / "scripts" / "recipes")}
+    return {path: "\n".join(lines) + "\n" for path, lines in pages.items()}
 
 
-@cache
-def _layer(backbone: type[Backbone]) -> type:
-    with torch.device("meta"):
-        return type(backbone(backbone.config_class()).layers[0])
-
-
-def _prose(kind: type) -> str:
-    """Returns the docstring of a class without its Args, Raises and Returns, with the source in a line of its own."""
-    text = inspect.getdoc(kind) or ""
-    body = re.split(r"\n(?:Args|Raises|Returns|Source):\n", text)[0].strip()
-    source = re.search(r"\nSource:\n((?: {4}.*\n?|\n)+)", text + "\n")
-    if source is None:
-        return body
-    return body + "\n\nSource: " + " ".join(source[1].split())
-
-
-def _sizes(backbone: type[Backbone], causal: bool) -> list[str]:
-    lines = [
-        "Parameters of the backbone, and multiplications and additions of one forward pass over "
-        f"{NUM_SAMPLES} samples; the objective's own are not counted.",
+def _shared_by_backbones() -> list[str]:
+    return [
+        "# Backbones",
         "",
-        "| size | fields | parameters | GFLOPs | samples per token |",
-        "|---|---|---|---|---|",
+        paragraph(
+            summary_of(Backbone),
+            "The letters stand for B crops, L leads, T samples, N tokens and D channels of a token.",
+            f"Each backbone works with each [objective](../objectives/README.md): {PAIRS_LINK}.",
+        ),
+        "",
+        *_index(BACKBONES),
+        "",
+        "## Shared fields",
+        "",
+        *show_fields(BackboneConfig),
+        "",
+        f"Declared in {link_source(BackboneConfig, '../..')}. Written by `make pages`.",
     ]
-    for size, chosen in backbone.sizes.items():
-        parameters, flops, stride = _cost(backbone, size, causal)  # type: ignore[arg-type]
-        settings = ", ".join(f"{key}={value}" for key, value in chosen.items())
-        lines.append(f"| {size} | {settings} | {parameters:,} | {flops / 1e9:.3g} | {stride} |")
+
+
+def _backbone_page(name: str) -> list[str]:
+    kind = load(BACKBONES, name)
+    config = kind.config_class
+    changed = [f"`{entry.name}` is `{default_of(entry)}`" for entry in own_fields(config, documented=False)]
+    return [
+        f"# Backbone `{name}`",
+        "",
+        *show_text(kind),
+        "",
+        paragraph(
+            f"The class is `{kind.__name__}`, its config `{config.__name__}`, its model type `{config.model_type}`.",
+            f"Written by `make pages` from {link_source(kind, '../..')}.",
+        ),
+        "",
+        "## Layer",
+        "",
+        *show_text(layer_class(kind)),
+        "",
+        "## Sizes",
+        "",
+        *show_sizes(kind),
+        "",
+        "## Fields",
+        "",
+        *show_fields(config),
+        "",
+        "Further fields are [shared by all backbones](README.md#shared-fields)"
+        + (f"; here {join(changed)}." if changed else "."),
+    ]
+
+
+def _shared_by_objectives() -> list[str]:
+    objectives = {name: load(OBJECTIVES, name) for name in OBJECTIVES}
+    lines = [
+        "# Objectives",
+        "",
+        paragraph(
+            summary_of(Objective),
+            f"Each objective works with each [backbone](../backbones/README.md): {PAIRS_LINK}. Fields that several",
+            "objectives have are below. Written by `make pages`.",
+        ),
+        "",
+        *_index(OBJECTIVES),
+    ]
+    for shared in dict.fromkeys(shared for kind in objectives.values() for shared in _shared_fields(kind)):
+        users = [f"[{name}]({name}.md)" for name, kind in objectives.items() if shared in _shared_fields(kind)]
+        end = paragraph(f"Used by {join(users)}. Declared in {link_source(shared, '../..')}.")
+        lines += ["", f"## {_title(shared)}", "", *show_fields(shared), "", end]
     return lines
 
 
-@cache
-def _cost(backbone: type[Backbone], size: str, causal: bool) -> tuple[int, int, int]:
-    config = backbone.config_class(**{**backbone.sizes[size], "causal": causal})
-    with torch.device("meta"):
-        model = backbone(config)
-    return sum(p.numel() for p in model.parameters()), model.forward_flops(NUM_SAMPLES), model.stride
+def _objective_page(name: str) -> list[str]:
+    kind = load(OBJECTIVES, name)
+    has_fields = kind.fields is not ObjectiveFields
+    end = paragraph(
+        f"The class is `{kind.__name__}`" + ("." if has_fields else "; it has no config fields of its own."),
+        f"Written by `make pages` from {link_source(kind, '../..')}.",
+    )
+    lines = [f"# Objective `{name}`", "", *show_text(kind), "", end]
+    if has_fields:
+        lines += ["", "## Fields", "", *show_fields(kind.fields)]
+    titles = [_title(shared).lower() for shared in _shared_fields(kind)]
+    links = [f"[{title}](README.md#{title})" for title in titles]
+    return [*lines, "", paragraph(f"It also has the fields of the {join(links)}.")] if links else lines
 
 
-def _fields(config: type[BackboneConfig]) -> list[str]:
-    meanings: dict[str, str] = {}
-    for kind in reversed(config.__mro__):
-        meanings |= _meanings(kind)
-    own = {entry.name for entry in fields(config)} - {entry.name for entry in fields(EcgConfig)}
-    example = config()
-    rows = [f"| {key} | `{getattr(example, key)}` | {meanings[key]} |" for key in meanings if key in own]
-    return ["| field | default | meaning |", "|---|---|---|", *rows]
+def _index(entries: dict[str, str]) -> list[str]:
+    """Lists the pages of a folder, with the first sentence of each module."""
+    pages = {name: summary_of(load(entries, name), of_module=True) for name in entries}
+    return [paragraph(f"- [{name}]({name}.md): {text}", indent="  ") for name, text in pages.items()]
 
 
-def _meanings(kind: type) -> dict[str, str]:
-    """Reads the texts of the arguments from the docstring of a class, by argument name."""
-    section = re.search(r"\nArgs:\n((?: {4}.*\n?|\n)+)", inspect.cleandoc(kind.__doc__ or "") + "\n")
-    if section is None:
-        return {}
-    entries = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", section[1], flags=re.MULTILINE)
-    return {key: " ".join(text.split()) for key, text in entries}
+def _shared_fields(objective: type[Objective]) -> list[type]:
+    """Lists the classes from which the config fields of an objective inherit fields."""
+    return [kind for kind in objective.fields.__mro__[1:] if kind not in (ObjectiveFields, object)]
+
+
+def _title(shared: type) -> str:
+    return shared.__name__.removesuffix("Fields")
+
+
+def _pairs(recipes: Path) -> list[str]:
+    pair = PAIRS[EXAMPLE]
+    rows = [_pair_cells(backbone, objective, recipes) for backbone in BACKBONES for objective in OBJECTIVES]
+    return [
+        "# Pairs of a backbone and an objective",
+        "",
+        paragraph(
+            f"Each of the {len(BACKBONES)} [backbones](backbones/README.md) can be pretrained with each of the",
+            f"{len(OBJECTIVES)} [objectives](objectives/README.md). These pages describe architectures, not trained",
+            "models: there are no weights and no results here. Research only, not a medical device. Whether a pair",
+            "learns anything is measured in [benchmarks/RESULTS.md](../benchmarks/RESULTS.md).",
+        ),
+        "",
+        "```",
+        f"ecg-hf pretrain --pair {EXAMPLE} --size 2m --output_dir OUT",
+        "```",
+        "",
+        paragraph(
+            f'In Python, `ecg_hf.PAIRS["{EXAMPLE}"]` is the class of a pair. Its config,',
+            f"`{pair.config_class.__name__}`, has the fields of the backbone and those of the objective side by side.",
+            f"`AutoModelForPreTraining` returns `{pair.__name__}`, `AutoModel` the backbone alone,",
+            f"`{pair.backbone_class.__name__}`, and `AutoModelForSequenceClassification` the backbone with a head,",
+            f"`{CLASSIFIERS[EXAMPLE].__name__}`. The",
+            "names of the other pairs follow the same pattern.",
+        ),
+        "",
+        paragraph(
+            'The column "needed" lists what the objective asks for, and the fields of the backbone that it sets. The',
+            "last column links recipes for the grid of study A (arXiv:2605.12241). `grid` has its input, size, batch",
+            "and epochs, with an optimisation that suits every pair. `as published` also has its optimisation and what",
+            "its published code does, up to the differences that the comments of",
+            "[its base](../scripts/recipes/as-published/study-a.yaml) name.",
+        ),
+        "",
+        *table(("pair", "model type", "class", "sizes", "needed", "study A"), rows),
+        "",
+        f"Written by `make pages` from {link_source(pair, '..')}.",
+    ]
+
+
+def _pair_cells(backbone: str, objective: str, recipes: Path) -> tuple[str, ...]:
+    name = f"{backbone}-{objective}"
+    pair = PAIRS[name]
+    kind, sizes = pair.objective_class, [size for size in pair.backbone_class.sizes if size != STUDY_A_SIZE]
+    needed = ["labels"] if kind.uses_labels else []
+    needed += ["a second backbone as teacher"] if issubclass(kind, TeacherObjective) else []
+    needed += [f"`{field}={value}`" for field, value in kind.backbone_defaults.items()]
+    paths = {"grid": f"{name}.yaml", "as published": f"as-published/{name}.yaml"}
+    return (
+        f"[{backbone}](backbones/{backbone}.md)-[{objective}](objectives/{objective}.md)",
+        f"`{pair.config_class.model_type}`",
+        f"`{pair.__name__}`",
+        f"{sizes[0]} to {sizes[-1]}" + (f", {STUDY_A_SIZE}" if STUDY_A_SIZE in pair.backbone_class.sizes else ""),
+        ", ".join(needed),
+        ", ".join(f"[{text}](../scripts/recipes/{path})" for text, path in paths.items() if (recipes / path).exists()),
+    )
