@@ -252,7 +252,9 @@ COMMAND += ["--num_shards", "3", "--seed", "5"]
 
 def run_build(monkeypatch, folder, *more):
     monkeypatch.setattr(sys, "argv", ["build.py", *COMMAND[:2], str(folder), *COMMAND[3:], *more])
-    runpy.run_path(str(ROOT / "dataset_scripts/build.py"), run_name="__main__")
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "dataset_scripts/build.py"), run_name="__main__")
+    assert ended.value.code == 0
 
 
 def test_two_local_workers_build_the_same_bytes(built, tmp_path, monkeypatch, capsys):

@@ -150,14 +150,18 @@ def test_script_publishes_and_says_where(
     flags = {"folder": folder, "repo_id": repo_id, "licence": "mit", "private": "true", "results": results}
     words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
     monkeypatch.setattr(sys, "argv", ["publish.py", *words])
-    runpy.run_path(str(ROOT / "scripts" / "publish.py"), run_name="__main__")
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "scripts" / "publish.py"), run_name="__main__")
+    assert ended.value.code == 0
     repo = hub.repos["model", repo_id]
     (_, (sha, _, files)) = repo.commits
     assert capsys.readouterr().out == f"published {folder} as {hub.url}/{repo_id}/commit/{sha}\n"
     assert repo.private
     assert b"macro AUROC" in files["README.md"]
     monkeypatch.setattr(sys, "argv", ["publish.py", *words, "--to_folder", str(tmp_path / "out")])
-    runpy.run_path(str(ROOT / "scripts" / "publish.py"), run_name="__main__")
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "scripts" / "publish.py"), run_name="__main__")
+    assert ended.value.code == 0
     assert capsys.readouterr().out == f"published {folder} as {tmp_path / 'out'}\n"
     assert {path.name for path in (tmp_path / "out").iterdir()} == LEARNED
 

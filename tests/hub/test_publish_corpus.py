@@ -110,7 +110,9 @@ def test_the_repository_holds_the_shards_the_manifest_and_the_card_and_nothing_e
 
 def test_a_folder_gets_the_same_as_the_hub(built, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["publish.py", str(built), "org/x", "--to_folder", str(tmp_path / "out")])
-    runpy.run_path(str(ROOT / "dataset_scripts/publish.py"), run_name="__main__")
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "dataset_scripts/publish.py"), run_name="__main__")
+    assert ended.value.code == 0
     assert capsys.readouterr().out == f"published {built} as {tmp_path / 'out'}\n"
     BuiltCorpus(tmp_path / "out").check()
     assert not any(path.is_symlink() for path in (tmp_path / "out").rglob("*"))

@@ -10,21 +10,21 @@ built. With --shard one shard is built here, for a scheduler of your own; at the
 
 import json
 import sys
-import time
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecg_hf.commands.reporting import run_reporting, split_verbose
+from ecg_hf.errors import EcgProcessError
 from ecg_hf.output.console import Progress, prepare_console
 from ecg_hf.training.flags import FlagParser
+from ecg_hf.training.jobs.job import Job
 from ecg_hf.training.recipes import parse_fields
 
 if TYPE_CHECKING:
     from ecg_hf.data.shards import Recipe
-
-POLL_S = 0.5
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -64,12 +64,8 @@ def _run(arguments: Namespace) -> int:
             print(path)
         return 0
     files = shard_files(corpus, recipe, arguments.out)
-
-    def remaining() -> list[int]:
-        return [shard for shard, paths in enumerate(files) if not all(path.is_file() for path in paths)]
-
-    if shards := remaining():
-        run_jobs(arguments, shards, remaining)
+    if not all(path.is_file() for paths in files for path in paths):
+        run_jobs(arguments, files)
     manifest = write_manifest(corpus, recipe, arguments.out)
     dataset_card(BuiltCorpus(arguments.out), f"./{arguments.out.name}").save(arguments.out / "README.md")
     for split, content in manifest["splits"].items():
@@ -94,32 +90,64 @@ def read_recipe(arguments: Namespace) -> "Recipe":
     return Recipe(arguments.target_rate, arguments.num_shards, arguments.seed, tuple(sorted(unreadable)))
 
 
-def run_job(arguments: Namespace, shards: Sequence[int]) -> None:
-    """Builds several shards, one after the other, from an index that is read once."""
-    from ecg_hf.data.shards import build_shards
+@dataclass(frozen=True)
+class BuildJob(Job):
+    """The shards that one process builds, one after the other, from an index that it reads once.
 
-    build_shards(open_source(arguments), read_recipe(arguments), arguments.out, shards)
+    Args:
+        arguments: Arguments of the command.
+        shards: Numbers of the shards.
+        files: Files of these shards.
+    """
+
+    arguments: Namespace
+    shards: tuple[int, ...]
+    files: tuple[Path, ...]
+
+    def do(self) -> None:
+        """Builds the shards whose files are missing."""
+        from ecg_hf.data.shards import build_shards
+
+        build_shards(open_source(self.arguments), read_recipe(self.arguments), self.arguments.out, self.shards)
+
+    def done(self) -> bool:
+        """Returns whether all files are there."""
+        return all(path.is_file() for path in self.files)
 
 
-def run_jobs(arguments: Namespace, shards: Sequence[int], remaining: Callable[[], Sequence[int]]) -> None:
-    """Shares shards out to jobs of submitit, which knows Slurm and this machine alike, and waits for them."""
-    import submitit
+def run_jobs(arguments: Namespace, files: Sequence[Sequence[Path]]) -> None:
+    """Shares the missing shards over jobs and waits for them.
 
-    executor = submitit.AutoExecutor(arguments.out / ".jobs", cluster=arguments.cluster)
-    settings = {f"slurm_{name}": value for name, value in parse_fields(arguments.slurm).items()}
-    executor.update_parameters(name=f"build-{arguments.name}", timeout_min=arguments.timeout_min, **settings)
+    Args:
+        arguments: Arguments of the command.
+        files: Files of each shard.
+
+    Raises:
+        EcgProcessError: If a job failed.
+    """
+    from ecg_hf.training.jobs.local import run_processes
+    from ecg_hf.training.jobs.slurm import submit
+
+    place = arguments.out / ".jobs"
+    shards = [shard for shard, paths in enumerate(files) if not all(path.is_file() for path in paths)]
     workers = min(arguments.workers, len(shards))
-    with executor.batch():
-        jobs = [executor.submit(run_job, arguments, shards[worker::workers]) for worker in range(workers)]
-    try:
-        with Progress(f"building {arguments.name}", len(shards), "shard") as bar:
-            while bar.done < len(shards) and not all(job.done() for job in jobs):
-                if done := len(shards) - len(remaining()) - bar.done:
-                    bar.update(done)
-                time.sleep(POLL_S)
-    except BaseException:
-        for job in jobs:
-            job.cancel()
-        raise
-    for job in jobs:
-        job.result()
+    jobs = []
+    for worker in range(workers):
+        own = tuple(shards[worker::workers])
+        paths = tuple(path for shard in own for path in files[shard])
+        jobs.append(BuildJob(f"build-{worker}", place, arguments, own, paths))
+    with Progress(f"building {arguments.name}", len(shards), "shard") as bar:
+
+        def watch(running: Collection[str]) -> None:
+            done = sum(all(path.is_file() for path in files[shard]) for shard in shards)
+            bar.update(done - bar.done)
+
+        if arguments.cluster == "slurm":
+            settings = {f"slurm_{name}": value for name, value in parse_fields(arguments.slurm).items()}
+            settings |= {"timeout_min": arguments.timeout_min}
+            failed = submit(jobs, workers, watch, place, "slurm", settings, f"build-{arguments.name}")
+        else:
+            failed = run_processes(jobs, workers, watch)
+    if failed:
+        name, reason = next(iter(failed.items()))
+        raise EcgProcessError(f"{len(failed)} of {len(jobs)} jobs failed, {name} with: {reason}; see {place / 'logs'}")

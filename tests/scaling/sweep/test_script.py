@@ -8,8 +8,8 @@ import yaml
 
 from ecg_hf.commands import sweep as sweep_command
 from ecg_hf.scaling.sweep.grid import read_grid
-from ecg_hf.scaling.sweep.slurm_jobs import complete_settings, to_minutes
 from ecg_hf.scaling.sweep.sweep import Sweep
+from ecg_hf.training.jobs.slurm import complete_settings, to_minutes
 from places import ROOT
 
 SCRIPT = ROOT / "scripts" / "sweep.py"

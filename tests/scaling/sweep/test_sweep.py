@@ -21,9 +21,9 @@ from ecg_hf.errors import EcgProcessError
 from ecg_hf.scaling.sweep import sweep as sweeps
 from ecg_hf.scaling.sweep.display import Display
 from ecg_hf.scaling.sweep.grid import read_grid
-from ecg_hf.scaling.sweep.job import last_row
 from ecg_hf.scaling.sweep.sweep import Sweep
 from ecg_hf.scaling.table.run_table import RunTable
+from ecg_hf.training.jobs.job import last_row
 from places import ROOT
 
 SCRIPT = ROOT / "scripts" / "sweep.py"

@@ -5,16 +5,15 @@ of backbones, objectives, sizes, fractions of the training patients and seeds, w
 model gets. The sweep prepares the corpora once, tries learning rates if the grid asks for it, and pretrains each model
 in a folder of its own. It then measures the loss on unseen patients and probes the frozen backbone on other tasks. Runs
 are processes of this machine or tasks of a Slurm cluster. A sweep that was stopped does only the unfinished work when
-it is started again. `scripts/sweep.py` runs it from the command line; `scripts/grids/` contains grids.
+it is started again. `ecg-hf sweep` runs it from the command line; `scripts/grids/` contains grids.
 
 Modules, in the order in which to read them:
 
 - `grid` and `points`: `Grid`, its YAML reader `read_grid`, and the blocks and points that define the runs.
 - `sweep`: `Sweep`, which does all steps from the data to the run table.
-- `job`: `Job`, a piece of work that can be continued, with its log, error and lock.
 - `data_job` and `training_job`: the jobs that prepare the data, and that train and evaluate one model.
 - `rates`: trials of learning rates, and the rule that extends the best rates to all sizes.
-- `local_jobs` and `slurm_jobs`: the engines that run jobs; `display` shows their progress.
+- `display`: the progress of the jobs; the engines that run them are in `ecg_hf.training.jobs`.
 - `table`: the run table, with N and compute from `model_size` and D from `amounts`.
 - `evaluations/`: the evaluations of a trained model.
 

@@ -9,9 +9,9 @@ from ecg_hf.data.opening import open_split
 from ecg_hf.errors import EcgError, EcgIntegrityError
 from ecg_hf.scaling.sweep.evaluations.probes import check_probe
 from ecg_hf.scaling.sweep.evaluations.question import Evaluation
-from ecg_hf.scaling.sweep.job import Job
 from ecg_hf.scaling.sweep.training_job import TrainingJob
 from ecg_hf.training.arguments import PretrainingArguments
+from ecg_hf.training.jobs.job import Job
 from ecg_hf.training.pretrain import make_extractor, open_corpora
 
 logger = logging.getLogger(__name__)

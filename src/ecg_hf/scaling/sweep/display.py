@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any, TextIO
 
 from ecg_hf.output.text_table import make_table
-from ecg_hf.scaling.sweep.job import Job
+from ecg_hf.training.jobs.job import Job
 
 LINE_S = 60.0  # seconds between plain lines with a summary
 REDRAW_S = 1.0  # seconds between two drawings of the table

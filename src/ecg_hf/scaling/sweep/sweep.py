@@ -13,14 +13,14 @@ from ecg_hf.output.files import write_json
 from ecg_hf.scaling.sweep.data_job import DataJob
 from ecg_hf.scaling.sweep.display import Display
 from ecg_hf.scaling.sweep.grid import Grid
-from ecg_hf.scaling.sweep.job import Job
-from ecg_hf.scaling.sweep.local_jobs import Watch, run_processes
 from ecg_hf.scaling.sweep.model_size import measure
 from ecg_hf.scaling.sweep.points import Point
 from ecg_hf.scaling.sweep.rates import Cell, RateRule, Trial, all_trials, describe_rules, find_rule, make_trials
-from ecg_hf.scaling.sweep.slurm_jobs import cancel_left, submit
 from ecg_hf.scaling.sweep.table import TABLE, write_table
 from ecg_hf.scaling.sweep.training_job import TrainingJob
+from ecg_hf.training.jobs.job import Job
+from ecg_hf.training.jobs.local import Watch, run_processes
+from ecg_hf.training.jobs.slurm import cancel_left, submit
 
 RULES = "learning_rates.json"
 JOBS = ".jobs"  # folder of submitit's files
@@ -155,6 +155,8 @@ class Sweep:
 
     def _engine(self) -> Callable[[Sequence[Job], int, Watch], dict[str, str]]:
         if self.cluster == "processes":
-            return lambda jobs, workers, watch: run_processes(jobs, workers, watch, self.threads)
+            return lambda jobs, workers, watch: run_processes(
+                jobs, workers, watch, self.threads, [TrainingJob.__module__]
+            )
         place = self.folder / JOBS
         return lambda jobs, workers, watch: submit(jobs, workers, watch, place, self.cluster, self.settings)

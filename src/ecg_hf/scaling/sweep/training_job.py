@@ -12,10 +12,10 @@ from ecg_hf.output.files import read_json, write_json
 from ecg_hf.scaling.sweep.evaluations.in_distribution import evaluate_in_distribution
 from ecg_hf.scaling.sweep.evaluations.probes import evaluate_probes
 from ecg_hf.scaling.sweep.evaluations.question import Evaluation
-from ecg_hf.scaling.sweep.job import Job, drop_folder, last_row
 from ecg_hf.scaling.sweep.model_size import count_flops
 from ecg_hf.scaling.table.row import PASSES
 from ecg_hf.training.arguments import PretrainingArguments
+from ecg_hf.training.jobs.job import Job, drop_folder, last_row
 from ecg_hf.training.pretrain import pretrain
 
 logger = logging.getLogger(__name__)

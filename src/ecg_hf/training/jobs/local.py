@@ -14,7 +14,7 @@ from multiprocessing.process import BaseProcess
 
 import torch
 
-from ecg_hf.scaling.sweep.job import Job, RunningElsewhereError
+from ecg_hf.training.jobs.job import Job, RunningElsewhereError
 
 POLL_S = 0.5  # seconds between two looks at the processes
 ELSEWHERE = 75  # exit status of a process that left its job to another process
@@ -23,7 +23,9 @@ STOP_S = 60.0  # seconds that a job may take to write a checkpoint when it has t
 Watch = Callable[[Collection[str]], None]
 
 
-def run_processes(jobs: Sequence[Job], workers: int, watch: Watch, threads: int = 1) -> dict[str, str]:
+def run_processes(
+    jobs: Sequence[Job], workers: int, watch: Watch, threads: int = 1, preload: Sequence[str] = ()
+) -> dict[str, str]:
     """Runs jobs, each in a process of its own that ends with this process.
 
     Args:
@@ -31,12 +33,13 @@ def run_processes(jobs: Sequence[Job], workers: int, watch: Watch, threads: int 
         workers: Number of jobs at a time.
         watch: Function that is called regularly with the names of the running jobs.
         threads: Number of threads of each process.
+        preload: Modules that the processes need, imported once before they fork.
 
     Returns:
         The reason of each failure by name of the job.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ecg_hf", "ecg_hf.scaling.sweep.local_jobs", "ecg_hf.scaling.sweep.training_job"])
+    context.set_forkserver_preload([__name__, *preload])
     waiting, failed = deque(jobs), dict[str, str]()
     running: dict[str, tuple[Job, BaseProcess]] = {}
     try:

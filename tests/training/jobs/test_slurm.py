@@ -11,11 +11,11 @@ import pytest
 from filelock import FileLock
 
 from ecg_hf.errors import EcgProcessError
-from ecg_hf.scaling.sweep import job as jobs_module
-from ecg_hf.scaling.sweep import local_jobs as processes
-from ecg_hf.scaling.sweep import slurm_jobs as cluster
-from ecg_hf.scaling.sweep.job import Job, RunningElsewhereError
-from ecg_hf.scaling.sweep.slurm_jobs import SUBMITTED, cancel_left, submit
+from ecg_hf.training.jobs import job as jobs_module
+from ecg_hf.training.jobs import local as processes
+from ecg_hf.training.jobs import slurm as cluster
+from ecg_hf.training.jobs.job import Job, RunningElsewhereError
+from ecg_hf.training.jobs.slurm import SUBMITTED, cancel_left, submit
 
 
 @dataclass(frozen=True)

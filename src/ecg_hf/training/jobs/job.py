@@ -1,4 +1,4 @@
-"""The job, a piece of a sweep's work that any process can run, with the files in which it reports its state."""
+"""The job, a piece of work that any process can run, with the files in which it reports its state."""
 
 import json
 import os
@@ -25,8 +25,8 @@ class Job(ABC):
     """A piece of work that can be interrupted anywhere and continued later.
 
     Args:
-        name: Name of the job, unique in its sweep.
-        root: Folder of the sweep.
+        name: Name of the job, unique in its folder.
+        root: Folder that the jobs of one sweep or build share.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Job(ABC):
 
     @property
     def cost(self) -> float:
-        """Estimated cost of the whole job, in a unit that all jobs of a sweep share."""
+        """Estimated cost of the whole job, in a unit that all jobs of the folder share."""
         return 1.0
 
     def progress(self) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Any
 
 from ecg_hf.errors import EcgProcessError
 from ecg_hf.output.files import read_json, write_json
-from ecg_hf.scaling.sweep.job import Job, RunningElsewhereError
-from ecg_hf.scaling.sweep.local_jobs import Watch
+from ecg_hf.training.jobs.job import Job, RunningElsewhereError
+from ecg_hf.training.jobs.local import Watch
 
 POLL_S = 5.0  # seconds between two looks at the tasks
 TIMEOUT_MIN = 1440  # default time limit of a task, in minutes
@@ -20,7 +20,13 @@ logger = logging.getLogger(__name__)
 
 
 def submit(
-    jobs: Sequence[Job], workers: int, watch: Watch, folder: Path, cluster: str, settings: Mapping[str, Any]
+    jobs: Sequence[Job],
+    workers: int,
+    watch: Watch,
+    folder: Path,
+    cluster: str,
+    settings: Mapping[str, Any],
+    name: str = "sweep",
 ) -> dict[str, str]:
     """Submits jobs and waits for them; the jobs are cancelled if this process has to stop.
 
@@ -30,7 +36,8 @@ def submit(
         watch: Function that is called regularly with the names of the running jobs.
         folder: Folder of submitit's files.
         cluster: "slurm", or "local" to try submitit without a scheduler.
-        settings: Settings of submitit, such as `slurm_partition`.
+        settings: Settings of submitit, such as `slurm_partition` and `timeout_min`.
+        name: Name of the tasks in the scheduler's queue.
 
     Returns:
         The reason of each failure by name of the job.
@@ -38,7 +45,8 @@ def submit(
     import submitit
 
     executor = submitit.AutoExecutor(folder, cluster=cluster)
-    executor.update_parameters(name="sweep", timeout_min=TIMEOUT_MIN, **complete_settings(settings, workers))
+    known = {"timeout_min": TIMEOUT_MIN, **complete_settings(settings, workers)}
+    executor.update_parameters(name=name, **known)
     with executor.batch():
         submitted = [executor.submit(_run, job) for job in jobs]
     ids = {job.name: task.job_id for job, task in zip(jobs, submitted, strict=True)}
