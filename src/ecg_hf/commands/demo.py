@@ -63,8 +63,11 @@ def _run(arguments: Namespace) -> int:
     probes = {name: probe(model, folder / name, name == "untrained") for name in ("probe", "untrained")}
     stages.begin("probing hand-crafted features")
     table, figures = compare(probes, model)
-    stages.begin("drawing pictures")
-    draw(model, folder / "ecg.png")
+    stages.begin("drawing an ECG")
+    try:
+        draw(model, folder / "ecg.png")
+    except ImportError as error:
+        print(f"no picture: {error}")
     (folder / "results.md").write_text(figures, encoding="utf-8")
     print(f"\n{table}")
     for name, path in {
@@ -75,7 +78,8 @@ def _run(arguments: Namespace) -> int:
         "all figures": probes["probe"] / "results.json",
         "this table": folder / "results.md",
     }.items():
-        print(f"{name + ':':13}{path}")
+        if path.exists():
+            print(f"{name + ':':13}{path}")
     print(f"done in {time.perf_counter() - started:.0f} s")
     return 0
 

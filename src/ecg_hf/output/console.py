@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 LINE_S = 30.0  # seconds between the lines that stand for a bar where there is no terminal
+BAR = "{desc}: {percentage:3.0f}% |{bar:16}| {n_fmt}/{total_fmt} {elapsed}<{remaining}{postfix}"  # fits 80 columns
 FORMAT = "%(levelname)s %(name)s: %(message)s"
 # What the libraries below would print beside our own stages.
 _QUIET = {
@@ -70,10 +71,20 @@ class Progress:
         unit: Name of one unit.
         initial: Units that were done before.
         shown: Whether to show anything.
+        keep: Whether a full bar stays on the screen.
     """
 
-    def __init__(self, title: str, total: int, unit: str = "step", *, initial: int = 0, shown: bool = True):
-        self.title, self.total, self.unit, self.done = title, total, unit, initial
+    def __init__(
+        self,
+        title: str,
+        total: int,
+        unit: str = "step",
+        *,
+        initial: int = 0,
+        shown: bool = True,
+        keep: bool = True,
+    ):
+        self.title, self.total, self.unit, self.done, self.keep = title, total, unit, initial, keep
         self.live = shown and sys.stderr.isatty()
         self.lines = shown and not self.live
         self._figures: dict[str, Any] = {}
@@ -85,7 +96,7 @@ class Progress:
             from tqdm import tqdm
 
             self._bar = tqdm(
-                total=self.total, initial=self.done, desc=self.title, unit=self.unit, leave=True, dynamic_ncols=True
+                total=self.total, initial=self.done, desc=self.title, unit=self.unit, leave=self.keep, bar_format=BAR
             )
         return self
 

@@ -170,7 +170,7 @@ class Pretrainer:
             self.log.append(row)
         numbers = {name: value for name, value in row.items() if name != "step" and value is not None}
         self.accelerator.log(numbers, step=row["step"])
-        self.bar.update(loss=f"{row['loss']:.4g}", crops_per_second=f"{row['crops_per_second']:.0f}")
+        self.bar.update(loss=f"{row['loss']:.4g}", crops_s=f"{row['crops_per_second']:.0f}")
 
     def _plot(self) -> None:
         """Plots the run so far, at most once in `PLOT_SECONDS` because a plot takes a second."""

@@ -163,7 +163,7 @@ def _encode(
     home, device = backbone.device, find_device()
     backbone.to(device)
     num_tiles = int((split.lengths // num_samples).sum())
-    with Progress(f"encoding {split.corpus} {split.name}", num_tiles, "tile") as bar:
+    with Progress(f"encoding {split.corpus} {split.name}", num_tiles, "tile", keep=False) as bar:
         for batch in tile_batches([split], None, num_samples, batch_size):
             with torch.inference_mode():
                 tokens = backbone(batch["signal"].to(device)).last_hidden_state
