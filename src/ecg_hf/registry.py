@@ -142,7 +142,7 @@ def _finding_corpora(original: Callable[..., Any]) -> Callable[..., Any]:
         return original
 
     @wraps(original)
-    def find(path: str, *args: Any, **kwargs: Any) -> Any:
+    def _find(path: str, *args: Any, **kwargs: Any) -> Any:
         name = str(path).removeprefix(PREFIX)
         if name == str(path) or name not in CORPORA:
             return original(path, *args, **kwargs)
@@ -153,5 +153,5 @@ def _finding_corpora(original: Callable[..., Any]) -> Callable[..., Any]:
         source = CORPORA[name].partition(":")[0]
         return import_module("datasets.load").DatasetModule(source, "", {"dataset_name": name})
 
-    find.ecg_hf_original = original  # type: ignore[attr-defined]
-    return find
+    _find.ecg_hf_original = original  # type: ignore[attr-defined]
+    return _find

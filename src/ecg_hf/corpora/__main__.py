@@ -1,4 +1,4 @@
-"""`python -m ecg_hf.corpora` lists the corpora, by what they say of themselves; no data are read."""
+"""The table of corpora, as `python -m ecg_hf.corpora` and `ecg-hf corpora` print it; no data are read."""
 
 import sys
 
@@ -11,7 +11,7 @@ LEGEND = "records and patients: as published. ?: not known, or it depends on who
 
 
 def describe(name: str, corpus: type[EcgCorpus]) -> tuple[str, ...]:
-    """Gives a corpus' row of the table."""
+    """Returns the row of a corpus in the table."""
     counts = (show_number(corpus.num_records), show_number(corpus.num_patients))
     apart = "yes" if corpus.patient_level else "not known"
     return name, corpus.data_version, *counts, corpus.access, corpus.licence, corpus.unit, apart

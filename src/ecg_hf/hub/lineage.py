@@ -135,7 +135,7 @@ def without_local_paths(content: Any) -> Any:
     """Shortens absolute paths anywhere in a JSON value to their last part, as they reveal names of users and machines.
 
     Example:
-        >>> without_local_paths({"data_dir": "/home/ada/ptbxl", "fields": ["root=/data/x"]})
+        >>> without_local_paths({"data_dir": "/srv/ada/ptbxl", "fields": ["root=/data/x"]})
         {'data_dir': 'ptbxl', 'fields': ['root=x']}
     """
     if isinstance(content, dict):

@@ -1,4 +1,4 @@
-"""`python -m ecg_hf.tasks` lists the tasks, by what their sources say of them; no data are read."""
+"""The table of tasks, as `python -m ecg_hf.tasks` and `ecg-hf tasks` print it; no data are read."""
 
 import sys
 
@@ -15,7 +15,7 @@ LEGEND = (
 
 
 def describe(task: Task, corpus: type[EcgCorpus]) -> tuple[str, ...]:
-    """Gives a task's row of the table."""
+    """Returns the row of a task in the table."""
     outputs = task.num_outputs or len(task.labels) or None
     bound = "<= " if task.num_records or _leaves_out(task) else ""
     known = show_number(corpus.num_records, "<= " if _leaves_out(task) else "")

@@ -120,7 +120,7 @@ def fit_path(
     rotated, curvature = features @ axes, prior * (1 - prior)
     diagonal = np.vstack([np.outer(spread.clip(0), curvature), curvature])
 
-    def loss(flat: Values, scale: Values, penalty: float) -> tuple[float, Values]:
+    def _loss(flat: Values, scale: Values, penalty: float) -> tuple[float, Values]:
         beta = flat.reshape(scale.shape) * scale
         logits = rotated @ beta[:-1] + beta[-1]
         residuals = fraction * (expit(logits) - wanted)
@@ -134,7 +134,7 @@ def fit_path(
     for penalty in map(float, penalties):
         scale = 1 / np.sqrt(diagonal + np.append(np.full(len(axes), penalty), 0.0)[:, None])
         found = fmin_l_bfgs_b(
-            loss, (beta / scale).ravel(), args=(scale, penalty), pgtol=GRADIENT, factr=10.0, maxiter=2000
+            _loss, (beta / scale).ravel(), args=(scale, penalty), pgtol=GRADIENT, factr=10.0, maxiter=2000
         )
         beta = found[0].reshape(scale.shape) * scale
         path.append(np.vstack([axes @ beta[:-1], beta[-1:]]))

@@ -1,4 +1,4 @@
-"""A head alone, trained on frozen features instead of signals."""
+"""Examples of cached features, and a head as a module of its own, which is trained on them."""
 
 from typing import Any
 
@@ -17,10 +17,10 @@ SCORED_VALUES = 2**21  # 8 MB of features at once
 
 
 class Probe(nn.Module):
-    """The head of a classifier, which shares its parameters; what it learns, the classifier knows.
+    """The head of a classifier as a module that takes features; it shares the parameters of the classifier's head.
 
     Args:
-        model: The classifier.
+        model: Classifier whose head is trained.
     """
 
     accepts_loss_kwargs = False  # see EcgModel
@@ -30,7 +30,7 @@ class Probe(nn.Module):
         self.head, self.problem_type = model.head, model.config.problem_type
 
     def forward(self, features: Tensor, labels: Tensor | None = None, **_: Any) -> SequenceClassifierOutput:
-        """Reads features (B, ...) out to logits (B, C), with the loss if labels (B, C) are given."""
+        """Maps features (B, ...) to logits (B, C), with the loss if labels (B, C) are given."""
         logits = self.head.read(features)
         loss = None if labels is None else masked_loss(logits, labels, self.problem_type)
         return SequenceClassifierOutput(loss=loss, logits=logits)
@@ -40,9 +40,9 @@ class RandomTiles(OnePerRecord):
     """The features of one random tile of every record.
 
     Args:
-        split: The records.
-        features: Of these records.
-        seed: Of the draws.
+        split: Records with their targets.
+        features: Features of these records.
+        seed: Seed of the choice of tiles.
     """
 
     def __init__(self, split: LabelledSplit, features: FrozenFeatures, seed: int):
@@ -60,8 +60,8 @@ class FeatureTiles(Examples):
     """The features of all tiles of every record, each with the index of its record.
 
     Args:
-        split: The records.
-        features: Of these records.
+        split: Records with their targets.
+        features: Features of these records.
     """
 
     def __init__(self, split: LabelledSplit, features: FrozenFeatures):
@@ -73,7 +73,7 @@ class FeatureTiles(Examples):
         return len(self.record)
 
     def scoring_batch(self, batch_size: int) -> int:
-        """Says how many to score at once: pooled features are small, and a batch has its price."""
+        """Returns the number of tiles to score at once: more than in training, as pooled features are small."""
         return max(batch_size, SCORED_VALUES // int(np.prod(self.features.values.shape[1:])))
 
     def __getitems__(self, indices: list[int]) -> Batch:

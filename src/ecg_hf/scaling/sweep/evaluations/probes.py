@@ -29,12 +29,12 @@ from ecg_hf.training.run_folder import label_fields
 
 @dataclass(frozen=True)
 class Probed:
-    """Records with what a backbone gives for each and what is asked of it.
+    """The records of a split, with the features of a frozen backbone and the targets of a task.
 
     Args:
-        features: Shape (R, D).
-        targets: Shape (R, C).
-        patients: Of the records.
+        features: Features, shape (R, D).
+        targets: Targets, shape (R, C).
+        patients: Patient of each record.
     """
 
     features: Values
@@ -42,18 +42,18 @@ class Probed:
     patients: list[Hashable]
 
     def take(self, rows: NDArray[np.int64]) -> "Probed":
-        """Gives some of the records."""
+        """Returns some of the records, by their positions."""
         return Probed(self.features[rows], self.targets[rows], [self.patients[row] for row in rows])
 
 
 def evaluate_probes(folder: Path, evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Fits probes on records of a task's training split, and gives nll, ne and auroc on another split.
+    """Fits probes on records of a task's training split and computes nll, ne and auroc on another split.
 
     Features are averaged over tokens and tiles, and standardised by the records that the probe is fitted on.
 
     Args:
-        folder: Of the run.
-        evaluation: What is asked.
+        folder: Folder of the run.
+        evaluation: Evaluation that the probes are fitted for.
 
     Raises:
         ValueError: If the task's answers are no labels, or a label does not exist.
@@ -97,7 +97,7 @@ def check_probe(evaluation: Evaluation, extractor: EcgFeatureExtractor) -> str:
 
 
 def read_probed(folder: Path, evaluation: Evaluation) -> tuple[Task, Probed, Probed]:
-    """Gives a task with the labels that are asked, and its training records and those that are evaluated."""
+    """Returns a task with the labels of the evaluation, its training records and the records to evaluate."""
     extractor = read_contract(str(folder))
     task, *splits = open_asked(evaluation, extractor)
     model = make_encoder(folder, task)
@@ -106,7 +106,7 @@ def read_probed(folder: Path, evaluation: Evaluation) -> tuple[Task, Probed, Pro
 
 
 def open_asked(evaluation: Evaluation, extractor: EcgFeatureExtractor) -> tuple[Task, LabelledSplit, LabelledSplit]:
-    """Gives a task with the labels that are asked, its training split and the one that is evaluated."""
+    """Returns a task with the labels of the evaluation, its training split and the split to evaluate."""
     task, splits = open_probed(evaluation, extractor)
     names = task.splits[0], evaluation.split
     if missing := set(names) - splits.keys():
@@ -137,7 +137,7 @@ def open_probed(evaluation: Evaluation, extractor: EcgFeatureExtractor) -> tuple
 
 
 def make_encoder(folder: Path, task: Task) -> EcgForSequenceClassification:
-    """Loads a run's backbone under a readout that averages tokens."""
+    """Loads the backbone of a run under a head that averages tokens."""
     config = AutoConfig.from_pretrained(folder, **label_fields(task), head="linear")
     model: EcgForSequenceClassification = AutoModelForSequenceClassification.from_config(config)
     model.backbone = model.backbone_class.from_pretrained(folder, config=config)
@@ -150,7 +150,7 @@ def encode(
     extractor: EcgFeatureExtractor,
     cache: Path,
 ) -> Probed:
-    """Gives each record the mean of its tiles' features."""
+    """Computes the features of each record: the mean over its tiles."""
     features = cache_features(model, split.records, extractor, cache)
     record, number = number_tiles(features.counts)
     values = features.values[features.first[record] + number].astype(np.float64)
@@ -158,7 +158,7 @@ def encode(
 
 
 def find_owners(split: LabelledSplit) -> list[Hashable]:
-    """Gives the patient of each record; one whose patient is not known has one of its own."""
+    """Returns the patient of each record; a record of an unknown patient counts as a patient of its own."""
     ids = zip(split.records.patient_ids, split.records.record_ids, strict=True)
     return [own if patient is None else patient for patient, own in ids]
 
@@ -167,12 +167,12 @@ def choose_records(patients: list[Hashable], size: int, seed: int) -> NDArray[np
     """Chooses records patient by patient, in their order; a larger choice contains a smaller one.
 
     Args:
-        patients: Of the records.
-        size: How many; 0 for all. Of the last patient that is chosen some may be left out.
-        seed: Of the choice.
+        patients: Patient of each record.
+        size: Number of records; 0 for all. Some records of the patient chosen last may be left out.
+        seed: Seed of the choice.
 
     Raises:
-        EcgIntegrityError: If there are not so many.
+        EcgIntegrityError: If there are fewer records.
     """
     if size > len(patients):
         raise EcgIntegrityError(
@@ -185,7 +185,7 @@ def choose_records(patients: list[Hashable], size: int, seed: int) -> NDArray[np
 
 
 def standardise(learned: Values, held: Values) -> tuple[Values, Values]:
-    """Scales features by the mean and deviation of the first; one that does not vary there becomes zero."""
+    """Scales features by the mean and deviation of the first array; a feature that is constant there becomes zero."""
     mean, deviation = learned.mean(axis=0), learned.std(axis=0)
     varies = deviation > 1e-9 * np.maximum(1.0, abs(mean))
     scale = np.where(varies, 1 / np.where(varies, deviation, 1.0), 0.0)
@@ -193,9 +193,9 @@ def standardise(learned: Values, held: Values) -> tuple[Values, Values]:
 
 
 def project(learned: Values, held: Values, dim: int) -> tuple[Values, Values]:
-    """Projects features to the principal components of the first; as they are if `dim` is 0 or not below their width.
+    """Projects features to the first `dim` principal components of the first array.
 
-    Features that are narrower than `dim` would be filled up with zeros, which no probe can tell from leaving them out.
+    Features are returned unchanged if `dim` is 0 or at least their width: zeros that fill them up would change no probe.
     """
     if not 0 < dim < learned.shape[1]:
         return learned, held
