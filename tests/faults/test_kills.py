@@ -109,7 +109,7 @@ def test_another_number_of_processes_sees_the_same_crops_or_is_refused(tmp_path,
         codes = run(arguments_for(folder, **changes), [Fault("term", step=stop)] * world, crops=path)
         assert codes == [143 if stop > 0 else 0] * world, messages(folder)
         seen |= crops_of(path, world)
-    assert "the same crops in the same order" in messages(folder)
+    assert "the crops and their order stay the same" in messages(folder)
     assert run(arguments_for(folder, batch_size=4), [Fault()] * 2) == [1, 1]
     assert "belongs to a run with crops_per_step=4, got 8" in messages(folder)
     tally(
