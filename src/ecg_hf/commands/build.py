@@ -1,7 +1,8 @@
 """Builds a corpus: Parquet shards at one sampling rate, a manifest of their hashes, and a card.
 
   ecg-hf build ptbxl ROOT built/ptbxl --config 500hz --target_rate 240 --num_shards 8 --workers 2
-  ecg-hf build code15 ROOT3 built/code15 --target_rate 240 --num_shards 64 --workers 64 --cluster slurm
+  ecg-hf verify code15 ROOT3 --report REPORT3
+  ecg-hf build code15 ROOT3 built/code15 --exclude REPORT3/report.json --num_shards 64 --workers 64 --cluster slurm
   ecg-hf build ptbxl ROOT built/ptbxl --config 500hz --target_rate 240 --num_shards 8 --shard 3
 
 The same command, killed at any point and run again, builds what is missing; a shard has the same bytes wherever it is

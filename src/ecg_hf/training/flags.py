@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import sys
 import types
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, field, fields
@@ -60,7 +61,12 @@ class FlagParser(argparse.ArgumentParser):
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parses flags; see `argparse.ArgumentParser.parse_args`."""
-        parsed, odd = self.parse_known_args(args, namespace)
+        words = list(sys.argv[1:] if args is None else args)
+        # argparse would name a required flag that is missing before one that is mistyped.
+        for word in words[: words.index("--")] if "--" in words else words:
+            if word.startswith("--") and word.partition("=")[0] not in self._option_string_actions:
+                self.refuse(word)
+        parsed, odd = self.parse_known_args(words, namespace)
         if odd:
             self.refuse(odd[0])
         return parsed
@@ -79,6 +85,8 @@ class FlagParser(argparse.ArgumentParser):
             kind: A dataclass whose fields are str, int, float, bool, a list of these, or one of these or None.
         """
         hints = get_type_hints(kind)
+        required = [entry.name for entry in fields(kind) if entry.default is entry.default_factory is MISSING]
+        self.usage = " ".join(["%(prog)s [RECIPE.yaml]", *(f"--{name} {name.upper()}" for name in required), "[flags]"])
         place: Any = self
         for entry in fields(kind):
             if title := entry.metadata.get("group"):
