@@ -39,8 +39,8 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""
-        shown = action.default not in (None, argparse.SUPPRESS, [], False) and bool(action.option_strings)
-        return f"{text} [{_written(action.default)}]" if shown else text
+        hidden = action.default in (None, argparse.SUPPRESS, []) or action.default is False  # 0 is shown
+        return text if hidden or not action.option_strings else f"{text} [{_written(action.default)}]"
 
 
 def _written(value: Any) -> str:

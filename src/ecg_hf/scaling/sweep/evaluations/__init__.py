@@ -14,7 +14,8 @@ Modules, in the order in which to read them:
 
 Example:
     >>> import numpy as np
-    >>> from ecg_hf.scaling.sweep.evaluations.scores import Answers, log_losses
+    >>> from ecg_hf.evaluation.probes.logistic import log_losses
+    >>> from ecg_hf.scaling.sweep.evaluations.scores import Answers
     >>> targets = np.array([[1], [1], [0], [0], [0], [1]], np.float32)
     >>> logits = np.array([[2.0], [1.0], [-1.0], [-2.0], [0.5], [0.2]])
     >>> patients = ["a", "a", "b", "c", "d", "e"]

@@ -195,7 +195,7 @@ def standardise(learned: Values, held: Values) -> tuple[Values, Values]:
 def project(learned: Values, held: Values, dim: int) -> tuple[Values, Values]:
     """Projects features to the first `dim` principal components of the first array.
 
-    Features are returned unchanged if `dim` is 0 or at least their width: zeros that fill them up would change no probe.
+    Features are returned unchanged if `dim` is 0 or at least their width: zeros beside them would change no probe.
     """
     if not 0 < dim < learned.shape[1]:
         return learned, held
