@@ -35,6 +35,7 @@ def load_earlier(commit: str, folder: Path) -> ModuleType:
     package = (folder / "src" / "ecg_hf").rename(folder / EARLIER)
     for path in package.rglob("*.py"):
         text = re.sub(r"\becg_hf\b", EARLIER, path.read_text(encoding="utf-8"))
+        text = text.replace(f'version("{EARLIER}")', 'version("ecg_hf")')  # only this tree's is installed
         path.write_text(re.sub(r'"ecg-', '"earlier-ecg-', text), encoding="utf-8")
     sys.path.insert(0, str(folder))
     return importlib.import_module(EARLIER)

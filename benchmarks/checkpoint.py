@@ -1,4 +1,7 @@
-"""What a checkpoint costs the run that writes it: the copy, the thread beside the next steps, and all of it at once."""
+"""What a checkpoint costs the run that writes it: the copy, the thread beside the next steps, and all of it at once.
+
+OMP_NUM_THREADS=1 python benchmarks/checkpoint.py
+"""
 
 import argparse
 import json

@@ -1,4 +1,6 @@
-"""How fast random crops come from a built corpus: python benchmarks/loader.py [--rounds 15] [--records 2000]
+"""How fast random crops come from a built corpus.
+
+OMP_NUM_THREADS=1 python benchmarks/loader.py
 
 Loaders take turns in one process, each giving batches of 64 random crops of 2.5 s at 240 Hz as float32 tensors; a ratio
 is the median over rounds of the first loader's CPU time by the loader's in the same round. Then: memory that stays
@@ -166,11 +168,13 @@ def open_many(folder: Path, num_records: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--records", type=int, default=2000)
+    parser.add_argument("--records", type=int, default=2000, help="at least 200")
     parser.add_argument("--many", type=int, default=10_000_000)
     arguments = parser.parse_args()
+    if arguments.records < 200:
+        parser.error(f"--records must be at least 200, or an epoch has no whole batch, got {arguments.records}")
     datasets.disable_progress_bars()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:

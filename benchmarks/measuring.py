@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 def clock(device: str) -> float:
-    """Tells the time once the device is done: with one CPU thread its own, in which other work counts little."""
+    """Reads the clock once the device is done; with one CPU thread that thread's own, which other work moves little."""
     if device == "cuda":
         torch.cuda.synchronize()
     return time.thread_time() if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter()

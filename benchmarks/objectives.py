@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from objectives_data import Records, load_records, simple_features
+from objectives_data import Records, load_records
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
@@ -25,6 +25,7 @@ from ecg_hf import PAIRS
 from ecg_hf.data.crops import crop_draws, crop_starts, tile
 from ecg_hf.evaluation.bootstrap import bootstrap, cluster_by_patient, percentile_interval
 from ecg_hf.evaluation.weighted_scores import label_statistics
+from ecg_hf.signals.simple_features import simple_features
 from ecg_hf.training.batch_norms import regather
 from ecg_hf.training.optimization import LEARNING_RATE_SCALES, learning_rate_factor, parameter_groups
 
@@ -97,7 +98,7 @@ def encode(backbone: torch.nn.Module, signals: list[np.ndarray]) -> np.ndarray:
 
 
 def probe(features: np.ndarray, records: Records) -> np.ndarray:
-    """Gives the test records' probabilities, one logistic regression per label on standardised features."""
+    """Computes probabilities of the test records: one logistic regression per label on standardised features."""
     scaled = StandardScaler().fit(features[records.train]).transform(features)
     scores = np.zeros((len(records.test), records.labels.shape[1]))
     for label in range(scores.shape[1]):

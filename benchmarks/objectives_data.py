@@ -34,8 +34,8 @@ class Records:
     Args:
         unlabelled: To pretrain on.
         labelled: To probe on.
-        labels: Of those, shape (records, C).
-        patients: Of those.
+        labels: Labels of the labelled records, shape (records, C).
+        patients: Patients of the labelled records.
         train: Which of them a probe is fitted on.
         test: Which of them it is tested on.
     """

@@ -1,9 +1,12 @@
-"""How fast probes are: python benchmarks/probe.py [--records 800] [--epochs 20] [--rounds 3] [--size 20k]
+"""How fast probes are that are trained for epochs.
+
+OMP_NUM_THREADS=1 python benchmarks/probe.py
 
 Whole runs of `finetune`, with evaluation and 100 bootstrap resamples, on the embedded corpus: such as run the backbone
 over a random crop of each record in every epoch, such as compute and cache the features of all tiles first, and such as
 find them. They take turns; a ratio is the median over rounds of the first one's CPU time by the run's in the same
-round. The corpus is prepared, and the model drawn, before. "training" is what all epochs took, with their evaluation.
+round. The corpus is prepared, and the untrained model made, before. "training" is what all epochs took, with their
+evaluation.
 Last, the attention head alone, forward and backward over 64 crops of 300 tokens of width 512, against the same
 attention with a key and a value for each token, as scaled_dot_product_attention takes them.
 With --uncached_epochs 1, runs without cache have one epoch, and its time counts --epochs times: "extrapolated".
@@ -25,7 +28,8 @@ import torch
 from transformers import Trainer
 from transformers.utils import logging as transformers_logging
 
-from ecg_hf import FinetuningArguments, PretrainingArguments, finetune, pretrain
+from ecg_hf import FinetuningArguments, PretrainingArguments, finetune, pretrain, untrained_twin
+from ecg_hf.corpora.loading import open_corpus
 from ecg_hf.models.backbones.s4 import EcgS4Config
 from ecg_hf.models.heads import AttentionHead
 
@@ -58,6 +62,7 @@ def run(name: str, model: Path, folder: Path, arguments: argparse.Namespace, mod
                 mode=mode,
                 corpus_fields=[f"num_records={arguments.records}"],
                 epochs=epochs,
+                solver="adamw",
                 frozen_features="none" if uncached else arguments.features,
                 feature_cache=str(cache),
                 num_resamples=100,
@@ -85,14 +90,19 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        fields = [f"num_records={arguments.records}"]
-        model = pretrain(
-            PretrainingArguments(str(folder / "model"), size=arguments.size, corpus_fields=fields, max_steps=0)
-        )
+        model = make_model(folder / "model", arguments)
         print("| probe | run | CPU seconds | ratio | training | records/s in training |\n|---|---|---|---|---|---|")
         for mode in arguments.modes:
             compare(mode, model, folder, arguments)
     compare_heads(5 * arguments.rounds)
+
+
+def make_model(folder: Path, arguments: argparse.Namespace) -> Path:
+    """Writes an untrained model, in the folder that a single step of pretraining leaves."""
+    fields = [f"num_records={arguments.records}"]
+    pretrain(PretrainingArguments(str(folder), size=arguments.size, corpus_fields=fields, max_steps=1))
+    untrained_twin(folder, open_corpus("synthetic", num_records=arguments.records)).save_pretrained(folder)
+    return folder
 
 
 def compare(mode: str, model: Path, folder: Path, arguments: argparse.Namespace) -> None:

@@ -1,4 +1,6 @@
-"""How fast a WFDB record becomes millivolts: python benchmarks/read.py [--record PATH] [--rounds 30] [--cpu]
+"""How fast a WFDB record becomes millivolts.
+
+OMP_NUM_THREADS=1 python benchmarks/read.py
 
 Readers take turns in one process; a ratio is the median over rounds of wfdb's time by the reader's in the same round.
 With --cpu the time is the process' own, for a machine that others use too.
@@ -70,7 +72,7 @@ def seconds(reader: Callable[[], Any], repeats: int, clock: Callable[[], float])
 def measure(
     readers: dict[str, Callable[[], Any]], rounds: int, clock: Callable[[], float]
 ) -> dict[str, np.ndarray[Any, Any]]:
-    """Gives the seconds of every reader in every round, after one round that does not count."""
+    """Measures the seconds of every reader in every round, after one round that does not count."""
     times: dict[str, list[float]] = {name: [] for name in readers}
     for _ in range(rounds + 1):
         for name, reader in readers.items():

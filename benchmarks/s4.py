@@ -1,6 +1,7 @@
 """Our S4 backbone against a textbook one: ratios of time, interleaved, and peak memory in fresh processes.
 
-Run: OMP_NUM_THREADS=1 python benchmarks/s4.py [--quick]
+OMP_NUM_THREADS=1 python benchmarks/s4.py
+OMP_NUM_THREADS=1 python benchmarks/s4.py --quick
 """
 
 import argparse
@@ -185,19 +186,22 @@ def measure_memory(part: str, name: str, num_tokens: int, batch: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="5 rounds instead of 15")
+    parser.add_argument("--smallest", action="store_true", help="2 rounds of one short layer, to see that it runs")
     parser.add_argument("--memory", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.memory:
         part, name, num_tokens, batch = arguments.memory
         measure_memory(part, name, int(num_tokens), int(batch))
         return
-    rounds = 5 if arguments.quick else 15
+    rounds = 2 if arguments.smallest else 5 if arguments.quick else 15
+    shapes = ((60, 2),) if arguments.smallest else SHAPES
     print(
         f"torch {torch.__version__}, {torch.get_num_threads()} thread(s), {rounds} rounds, float32, width 512, state 8"
     )
     print("part      tokens crops direction     pass       textbook     ours   ratio [IQR]          error")
-    jobs = [(part, *shape, causal) for part in ("mixer", "layer") for shape in SHAPES for causal in (True, False)]
-    jobs += [("encoder", num_tokens, batch, True) for num_tokens, batch in (*SHAPES[:2], (300, 1), (1250, 1))]
+    jobs = [(part, *shape, causal) for part in ("mixer", "layer") for shape in shapes for causal in (True, False)]
+    alone = () if arguments.smallest else ((300, 1), (1250, 1))
+    jobs += [("encoder", num_tokens, batch, True) for num_tokens, batch in (*shapes[:2], *alone)]
     for part, num_tokens, batch, causal in jobs:
         case = Case(part, num_tokens, batch, causal)
         error = case.error()
@@ -209,7 +213,8 @@ def main() -> None:
                 f"{middle:.2f}x [{low:.2f}, {high:.2f}]   {error:.0e}"
             )
     print("peak memory of one forward and backward pass, MB")
-    for part, num_tokens, batch in [("layer", *shape) for shape in SHAPES] + [("encoder", 300, 16)]:
+    whole = [] if arguments.smallest else [("encoder", 300, 16)]
+    for part, num_tokens, batch in [("layer", *shape) for shape in shapes] + whole:
         textbook, ours = (peak_memory(part, name, num_tokens, batch) for name in ("textbook", "ours"))
         print(f"{part:9}{num_tokens:7}{batch:6} {textbook:8.0f}{ours:8.0f}   {textbook / ours:.2f}x")
 

@@ -18,13 +18,13 @@ def build_mixture(folder: Path) -> list[Path]:
     ]
 
 
-def build(folder: Path, name: str, place: Path | None = None, **fields: object) -> Path:
-    """Builds one, of an example of its official layout in `place` if it needs data."""
+def build(folder: Path, name: str, place: Path | None = None, *, rate: float = 100, **fields: object) -> Path:
+    """Builds one at `rate` Hz, of an example of its official layout in `place` if it needs data."""
     if place is not None:
         load(CORPORA, name).write_example(place, num_records=40)
     corpus = open_corpus(name, data_dir=place, **fields)
     findings = [read_record(corpus, entry) for entries in corpus.entries().values() for entry in entries]
-    recipe = Recipe(100, excluded=tuple(finding.entry.record_id for finding in findings if finding.error))
+    recipe = Recipe(rate, excluded=tuple(finding.entry.record_id for finding in findings if finding.error))
     build_shards(corpus, recipe, folder, [0])
     write_manifest(corpus, recipe, folder)
     return folder
