@@ -217,3 +217,11 @@ def test_features_that_are_not_finite_are_refused(tmp_path, value, dtype, remedy
     batches = iter([np.array([[1.0, value]], np.float32)])
     with pytest.raises(EcgIntegrityError, match=f"some that {dtype} does not hold; .*{remedy}"):
         frozen_file.write_values(tmp_path / "features", {}, 1, np.dtype(dtype), batches)
+
+
+@pytest.mark.parametrize("name", ["s4", "resnet"])
+def test_features_of_other_backbone_code_are_not_read_back(name, split, monkeypatch):
+    hashed = []
+    monkeypatch.setattr(module, "code_hash", lambda modules: hashed.extend(modules) or "")
+    identify(make(name), split, EXTRACTOR, "float32")
+    assert load(BACKBONES, name).__module__ in hashed

@@ -65,7 +65,7 @@ def _run(arguments: Namespace) -> int:
     table, figures = compare(probes, model)
     stages.begin("drawing an ECG")
     try:
-        draw(model, folder / "ecg.png")
+        draw(folder / "ecg.png")
     except ImportError as error:
         print(f"no picture: {error}")
     (folder / "results.md").write_text(figures, encoding="utf-8")
@@ -174,7 +174,7 @@ def open_task(model: Path) -> tuple["Task", dict[str, "LabelledSplit"]]:
     return task, splits
 
 
-def draw(model: Path, path: Path) -> None:
+def draw(path: Path) -> None:
     """Draws the first ECG of the test split on paper."""
     from ecg_hf.corpora.loading import load_corpus
     from ecg_hf.output.figures import save_figure

@@ -7,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from ecg_hf.data.crops import average_by_record
 from ecg_hf.evaluation.bootstrap import Values
 from ecg_hf.evaluation.probes.logistic import fit_path, log_losses
 from ecg_hf.evaluation.probes.tiles import FeatureTiles
+from ecg_hf.evaluation.trainer import by_record
 from ecg_hf.models.heads import LinearHead
 
 PENALTIES = 10.0 ** np.arange(0.0, -7.1, -0.5)  # L2 penalties of the mean loss, the strongest first
@@ -48,7 +48,8 @@ def solve_head(head: LinearHead, train: FeatureTiles, validation: FeatureTiles, 
         path[:, :, fitted] = solve((features - mean) * scale, targets[:, fitted], weights, PENALTIES)
     path[:, :-1] *= scale[:, None]
     path[:, -1] -= np.einsum("d,pdc->pc", mean, path[:, :-1])
-    losses = [_validation_loss(*_read(validation), validation.record, beta, problem_type) for beta in path]
+    held, known = _read(validation)
+    losses = [_validation_loss(held, known, validation.record, beta, problem_type) for beta in path]
     best = int(np.argmin(losses))
     with torch.no_grad():
         head.linear.weight.copy_(torch.from_numpy(path[best, :-1].T))
@@ -107,8 +108,7 @@ def _constants(targets: NDArray[np.float32], problem_type: str) -> Values:
 
 
 def _by_record(outputs: Values, record: NDArray[np.int64], problem_type: str) -> Values:
-    records, averaged = average_by_record(outputs if problem_type == "regression" else expit(outputs), record)
-    return averaged[np.argsort(records)]
+    return by_record(outputs if problem_type == "regression" else expit(outputs), record)
 
 
 def _validation_loss(
